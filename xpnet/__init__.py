@@ -1,0 +1,28 @@
+"""xpnet: backpropagation you can read, that really trains networks, on NumPy, CuPy and any Array API library.
+
+    net = Sequential(Dense(784, 128, "relu"), Dense(128, 10))
+    model = Model(net, backend="numpy", seed=0)
+    history = fit(model, SoftmaxCrossEntropy(), Adam(1e-3), (x, t), validation=(xv, tv), epochs=10, batch_size=128)
+    model.predict_classes(x_test)
+"""
+
+from . import initializers, metrics
+from .backend import Backend, available_backends, elementwise, get_backend
+from .data import batches, minmax, one_hot, split, standardize
+from .errors import BackendError, LayerError
+from .gradcheck import gradient_check
+from .layer import Buffer, Context, Layer, Param
+from .layers import (
+    ELU, GELU, SELU, Activation, Checkpoint, Concat, Dense, Dropout, Flatten, HardSigmoid, HardSwish, Identity, LeakyReLU, LogSoftmax,
+    Parallel, PReLU, ReLU, Reshape, Residual, Sequential, Sigmoid, SiLU, Softmax, Softplus, Tanh,
+)
+from .losses import (
+    BinaryCrossEntropy, Hinge, Huber, KLDivergence, LogCosh, Loss, MeanAbsoluteError, MeanSquaredError, MulticlassHinge, Poisson,
+    SoftmaxCrossEntropy,
+)
+from .model import Model
+from .optim import (
+    SGD, AdaDelta, AdaGrad, Adam, AdamW, AMSGrad, ClipNorm, ClipValue, Constant, Cosine, Exponential, Lion, Momentum, NAdam, Nesterov,
+    OneCycle, Optimizer, Plateau, Polynomial, RAdam, RMSProp, Step,
+)
+from .train import EarlyStopping, History, LearningRate, evaluate, fit

@@ -1,0 +1,90 @@
+"""The fully connected layer: the derivation of every other layer starts here."""
+
+from typing import Any
+
+from ..layer import Backward, Context, Layer, Param, takes
+from .activations import Activation, get_activation
+
+Array = Any
+
+
+class Dense(Layer):
+    """Affine map  z = xW + b,  and with an activation  y = f(z).
+
+        ∂L/∂z = ∂L/∂y ⊙ f'(z)
+        ∂L/∂x = ∂L/∂z Wᵀ        ∂L/∂W = xᵀ ∂L/∂z        ∂L/∂b = Σₙ ∂L/∂zₙ
+
+    x: (n, d)    W: (d, k)    b: (k,)    z: (n, k)
+    Rows are samples, so this is the transpose of the textbook's z = Wx + b. b is added to every row (a broadcast), so its
+    gradient is the sum over the rows. x may have any number of leading axes; they count as rows.
+
+    in_features, out_features  d and k
+    activation  None, an activation such as ReLU(), or its name: the two layers in one, equal to them to rounding
+    init        initialiser of W, its name or an array of shape (d, k)
+    bias        False leaves b out
+    Raises LayerError for an x whose last axis is not d, or whose dtype is not that of W.
+    Rumelhart, Hinton & Williams (1986), "Learning representations by back-propagating errors".
+    """
+
+    def __init__(self, in_features: int, out_features: int, activation: Any = None, *, init: Any = "glorot_uniform",
+                 bias: bool = True, bias_init: Any = "zeros"):
+        for name, size in (("in_features", in_features), ("out_features", out_features)):
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"Dense: {name} is a positive integer, got {size!r}")
+        self.in_features = in_features
+        self.out_features = out_features
+        self.activation = get_activation(activation)
+        self.W = Param((in_features, out_features), init)
+        self.b = Param((out_features,), bias_init, bias=True) if bias else None
+
+    def params(self) -> dict[str, Param]:
+        return {"W": self.W} if self.b is None else {"W": self.W, "b": self.b}
+
+    def children(self) -> dict[str, Layer]:
+        return {} if self.activation is None else {"activation": self.activation}
+
+    def forward(self, params: dict[str, Any], x: Array, ctx: Context) -> tuple[Array, Backward]:
+        xp, W = ctx.xp, params["W"]
+        if x.shape[-1:] != W.shape[:1]:
+            raise takes(f"(batch, {self.in_features})", x)
+        if x.dtype != W.dtype:
+            raise TypeError(f"{self!r} has {W.dtype} parameters, got x of dtype {x.dtype}: convert x first")
+        z = x @ W
+        f = self.activation
+        if f is None:
+            if self.b is not None:
+                z += params["b"]                          # in place: z was made here
+            y, back = z, None
+        elif isinstance(f, Activation) and self.b is not None:
+            y, back = bias_activation(f, z, params["b"], xp)
+        else:
+            if self.b is not None:
+                z += params["b"]
+            y, back = ctx.forward("activation", f, params, z)
+
+        def backward(dy: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
+            dz, grads = (dy, {}) if back is None else back(dy)
+            grads = {"activation": grads}
+            # Leading axes are rows: the sum over rows is the product over all of them.
+            x2, dz2 = (x, dz) if x.ndim == 2 else (xp.reshape(x, (-1, W.shape[0])), xp.reshape(dz, (-1, W.shape[1])))
+            grads["W"] = x2.T @ dz2
+            if self.b is not None:
+                grads["b"] = xp.sum(dz2, axis=0)
+            return (dz @ W.T if input_grad else None), grads
+
+        return y, backward
+
+    def __repr__(self) -> str:
+        f = "" if self.activation is None else f", {self.activation!r}"
+        return f"Dense({self.in_features}, {self.out_features}{f}{'' if self.b is not None else ', bias=False'})"
+
+
+def bias_activation(f: Activation, z: Array, b: Array, xp: Any) -> tuple[Array, Backward]:
+    """y = f(z + b) as one rule, which also leaves z + b in z, and its backward: what `activation=` makes of two layers."""
+    y = f.bias_rule(xp, z, b)
+    s = z if f.saves == "input" else y
+
+    def backward(dy: Array) -> tuple[Array, dict[str, Any]]:
+        return f.backward_rule(xp, dy, s), {}
+
+    return y, backward

@@ -1,0 +1,86 @@
+"""Where a loss became NaN or infinite: replay the steps since the last snapshot, and look at every array.
+
+Training reads the loss only when progress is read, so the run is some steps past the accident when it is seen. Random numbers are a
+pure function of the step and batches of the epoch, so the replay meets the same numbers.
+"""
+
+from typing import Any
+
+from .backend import Random
+from .callbacks import restore, snapshot
+from .layer import Backward, Context, Layer
+
+
+class Watch(Context):
+    """A context that looks at every layer's output and at every gradient, and remembers the first that is not finite."""
+
+    __slots__ = ("found", "path")
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.path: list[str] = []
+        self.found = ""
+
+    def look(self, what: str, value: Any) -> None:
+        if not self.found and not all_finite(self.xp, value):
+            self.found = what
+
+    def forward(self, name: str, layer: Layer, params: dict[str, Any], x: Any) -> tuple[Any, Backward]:
+        self.path.append(name)
+        y, back = super().forward(name, layer, params, x)
+        where = f"layer {'.'.join(self.path)} ({layer!r})"
+        self.path.pop()
+        self.look(f"the output of {where}", y)
+
+        def backward(dy: Any, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
+            dx, grads = back(dy, input_grad)
+            self.look(f"a gradient of {where}", (dx, *_leaves(grads)))
+            return dx, grads
+
+        return y, backward
+
+
+def find_nonfinite(model: Any, loss: Any, optimizer: Any, kept: Any, batches: Any, first_step: int) -> str:
+    """Run the steps on `batches` from the snapshot `kept` until an array is not finite; say which. The model is left as it was before
+    that step, the optimizer too; where every step is finite, an empty string.
+    """
+    restore(model, kept[0])
+    optimizer.load_state_dict(model, kept[1])
+    for step, (x, t, *w) in enumerate(batches, start=first_step):
+        before = snapshot(model), optimizer.state_dict()
+        found = _watched_step(model, loss, optimizer, x, t, w)
+        if found:
+            restore(model, before[0])
+            optimizer.load_state_dict(model, before[1])
+            return f"at training step {step + 1}, first in {found}"
+    return ""
+
+
+def _watched_step(model: Any, loss: Any, optimizer: Any, x: Any, t: Any, w: list[Any]) -> str:
+    ctx = Watch(model.xp, True, Random(model.seed, model.step), model.state)
+    ctx.look("the input x", x)
+    y, back = model.net.forward(model._views, x, ctx)
+    ctx.look("the network's output", y)
+    value, dy = loss(y, t, *w)
+    ctx.look(f"the loss {loss!r}", value)
+    ctx.look("∂L/∂y of the loss", dy)
+    _, grads = back(dy, False)
+    model._write(grads)
+    model.state.update(ctx.updates)
+    model.step += 1
+    optimizer.step(model, model.grads)
+    ctx.look(f"the parameters after the step of {optimizer!r}", model.params)
+    return ctx.found
+
+
+def all_finite(xp: Any, value: Any) -> bool:
+    """Waits for the device."""
+    if isinstance(value, tuple):
+        return all(all_finite(xp, v) for v in value)
+    if value is None or not xp.isdtype(value.dtype, "real floating"):
+        return True
+    return bool(xp.all(xp.isfinite(value)))
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return [leaf for v in tree.values() for leaf in _leaves(v)] if isinstance(tree, dict) else [tree]
