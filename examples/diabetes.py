@@ -1,4 +1,4 @@
-"""Regression on the diabetes data: one neuron is least squares, and a hidden layer is a curve.
+"""Regression on the diabetes data: one neuron is least squares, and more is not always better.
 
     python examples/diabetes.py [--backend cupy]
 
@@ -33,12 +33,13 @@ print(f"intercept      {b:16.10f}   152.9188618262")
 print(f"test MSE       {result['loss']:16.10f}  2548.0723987260")
 print(f"test R²        {result['r2']:16.10f}     0.4725754480")
 
-# All ten inputs and a hidden layer, on a random split; the target in units of its own standard deviation while training.
+# All ten inputs, without and with a hidden layer, on a random split; the target in units of its own standard deviation while training.
+# 353 patients are few: the curve that a hidden layer adds does not pay here, and regularisation (L2) keeps it from costing much.
 x_train, x_test, t_train, t_test = split(x, t, test=0.2, seed=0)
 x_train, x_test = standardize(x_train, x_test)
 mean, std = t_train.mean(), t_train.std()
-net = Sequential(Dense(10, 16, "tanh"), Dense(16, 1))
-for name, net in (("linear, 10 inputs", Sequential(Dense(10, 1))), ("10-16-1 tanh, L2", net)):
+networks = {"linear, 10 inputs": Sequential(Dense(10, 1)), "10-16-1 tanh, L2": Sequential(Dense(10, 16, "tanh"), Dense(16, 1))}
+for name, net in networks.items():
     model = Model(net, backend=args.backend, seed=0)
     fit(model, MeanSquaredError(), Adam(3e-3, weight_decay=0.03, decay_biases=False), (x_train, (t_train - mean) / std),
         epochs=2 if args.quick else 200, batch_size=32, progress=False)

@@ -3,7 +3,7 @@
     python examples/digits.py [--backend cupy] [--seeds 5]
 
 Protocol: stratified 80/20 split with seed 0, the last epoch, mean and worst over the seeds of training; nothing is chosen by looking at
-the test data.
+the test data (sizes and dropout were chosen on splits of the training part).
 """
 
 import argparse
@@ -26,10 +26,13 @@ steps = epochs * -(-len(x_train) // batch_size)
 loss = SoftmaxCrossEntropy()
 accuracies = []
 for seed in range(args.seeds):
-    net = Sequential(Dense(64, 128, "relu", init="he_normal"), Dropout(0.2), Dense(128, 64, "relu", init="he_normal"), Dense(64, 10))
+    net = Sequential(Dropout(0.1), Dense(64, 256, "relu", init="he_normal"), Dropout(0.3), Dense(256, 128, "relu", init="he_normal"),
+                     Dense(128, 10))
     model = Model(net, backend=args.backend, seed=seed)
     history = fit(model, loss, Adam(Cosine(3e-3, steps)), (x_train, t_train), epochs=epochs, batch_size=batch_size,
                   progress=args.seeds == 1)
+    if not len(history):                                  # Ctrl-C in the first epoch
+        raise SystemExit("interrupted before the first epoch was complete")
     result = evaluate(model, loss, (x_test, t_test), metrics=["accuracy"])
     accuracies.append(result["accuracy"])
     print(f"seed {seed}: {model.backend.name}, {epochs} epochs in {history['time'][-1]:.1f} s, training loss {history['loss'][-1]:.4f}, "

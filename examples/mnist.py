@@ -34,6 +34,8 @@ for seed in range(args.seeds):
     net = Sequential(Dropout(0.1), Dense(784, 300, "relu", init="he_normal"), Dropout(0.3), Dense(300, 10))
     model = Model(net, backend=args.backend, seed=seed)
     history = fit(model, loss, Adam(Cosine(2e-3, steps)), (x_train, t_train), epochs=epochs, batch_size=batch_size)
+    if not len(history):                                  # Ctrl-C in the first epoch
+        raise SystemExit("interrupted before the first epoch was complete")
     error = 100 * (1 - evaluate(model, loss, (x_test, t_test), metrics=["accuracy"])["accuracy"])
     errors.append(error)
     print(f"seed {seed}: {model.backend.name}, {epochs} epochs in {history['time'][-1]:.1f} s, training loss {history['loss'][-1]:.4f}, "

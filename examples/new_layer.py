@@ -65,4 +65,6 @@ for layer in (Wave, Forgetful):
 
 model = Model(Sequential(Dense(1, 16), Wave(16), Dense(16, 1)), backend=args.backend, seed=0)
 history = fit(model, MeanSquaredError(), Adam(1e-2), (x, t), epochs=2 if args.quick else 100, batch_size=32, progress=False)
+if not len(history):                                      # Ctrl-C in the first epoch
+    raise SystemExit("interrupted before the first epoch was complete")
 print(f"trained: mean squared error {history['loss'][0]:.3f} -> {history['loss'][-1]:.4f} (the noise alone is 0.0025)")

@@ -23,6 +23,8 @@ for seed in range(args.seeds):
     model = Model(Sequential(Dense(2, 8, "tanh"), Dense(8, 1)), backend=args.backend, seed=seed)
     # Four samples in one batch: batch gradient descent, an epoch is a step.
     history = fit(model, BinaryCrossEntropy(), Momentum(0.1), (x, t), epochs=steps, batch_size=None, progress=False)
+    if not len(history):                                  # Ctrl-C in the first epoch
+        raise SystemExit("interrupted before the first epoch was complete")
     loss = history["loss"][-1]
     solved += loss < 0.05
     print(f"seed {seed}: loss {history['loss'][0]:.3f} -> {loss:.4f} after {steps} steps")
@@ -35,4 +37,6 @@ print(f"\nsolved (loss < 0.05) for {solved} of {args.seeds} seeds")
 # One layer is a line: it stays at ln 2 = 0.693, the loss of a coin.
 line = Model(Sequential(Dense(2, 1)), backend=args.backend)
 history = fit(line, BinaryCrossEntropy(), SGD(0.5), (x, t), epochs=steps, batch_size=None, progress=False)
+if not len(history):                                      # Ctrl-C in the first epoch
+    raise SystemExit("interrupted before the first epoch was complete")
 print(f"one layer without hidden units: loss {history['loss'][-1]:.4f} (ln 2 = 0.6931)")

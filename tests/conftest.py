@@ -14,6 +14,7 @@ and one that takes `dtype` for each floating dtype the backend has. What is not 
 """
 
 import os
+import re
 import warnings
 
 import numpy as np
@@ -46,15 +47,20 @@ def pytest_addoption(parser):
     parser.addoption("--backend", action="append", default=[], choices=list(NAMES), help="only these backends (repeatable)")
 
 
+def reason(state):
+    """The first clause of a BackendError: "backend 'cupy': no NVIDIA driver: CuPy ..." is "no NVIDIA driver"."""
+    return re.split("[:;] ", state.partition(": ")[2])[0]
+
+
 def chosen(config):
     return [n for n in (config.getoption("--backend") or NAMES) if STATE[n] is None]
 
 
 def pytest_report_header(config):
-    lines = [f"xpnet {xpnet.__file__}", "backends:"]
+    lines = [f"xpnet {xpnet.__file__}", "backends (xpnet.available_backends() says what to do about one that is skipped):"]
     for name in NAMES:
         if STATE[name] is not None:
-            lines.append(f"  {name:15} skipped: {STATE[name]}")
+            lines.append(f"  {name:15} skipped: {reason(STATE[name])}")
         elif name not in chosen(config):
             lines.append(f"  {name:15} not chosen")
         else:

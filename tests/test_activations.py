@@ -146,7 +146,7 @@ def test_kinks(name, backend):
 
 
 def test_the_slope_at_zero_of_a_smooth_activation(backend):
-    for name, slope in (("sigmoid", 0.25), ("tanh", 1.0), ("softplus", 0.5), ("elu_1", 1.0), ("silu", 0.5), ("gelu", 0.5)):
+    for name, slope in {"sigmoid": 0.25, "tanh": 1, "softplus": 0.5, "elu_1": 1, "silu": 0.5, "gelu": 0.5}.items():
         assert_close(value_and_slope(ACTIVATIONS[name][0], [[0.0]], backend, backend.widest)[1], [[slope]], backend)
 
 

@@ -1,4 +1,4 @@
-"""Data: what comes in is checked, what is drawn is the same on every backend, and what is said of a device holds there."""
+"""Data: what comes in is checked, what is drawn is the same on every backend, and what is on a device stays there."""
 
 import gzip
 import struct
@@ -12,7 +12,7 @@ from conftest import NAMES, STATE, assert_close
 
 import xpnet
 from xpnet import data
-from xpnet.data import batches, check_finite, check_labels, minmax, one_hot, split, standardize
+from xpnet.data import arguments, batches, check_finite, check_labels, files, minmax, one_hot, split, splits, standardize
 
 
 def host(backend, batch):
@@ -47,7 +47,7 @@ def test_batches_are_the_same_on_every_backend(backend):
     """The numbers are written down: they are part of what a seed means."""
     made = batches(backend.asarray(np.arange(6)), 4, seed=3)
     epochs = [[host(backend, b).tolist() for b in made] for _ in range(2)]
-    assert epochs == [[[2, 5, 4, 1], [3, 0]], [[1, 2, 0, 4], [5, 3]]]
+    assert epochs == [[[5, 0, 2, 4], [1, 3]], [[1, 4, 2, 3], [0, 5]]]
     assert epochs[1] == [host(backend, b).tolist() for b in batches(backend.asarray(np.arange(6)), 4, seed=3, epoch=1)]
 
 
@@ -169,8 +169,9 @@ def test_an_epoch_on_cupy_uploads_its_order_and_copies_nothing_back():
     cuda.reset()
     assert len(list(made)) == 8
     counts = cuda.counters()
-    assert counts.get("h2d_copies", 0) == 1
-    assert not any(n for name, n in counts.items() if name.startswith(("d2h", "stream_sync", "device_sync")))
+    assert counts["h2d_copies"] == 1
+    assert counts["kernel_launches"] == 2 * 8             # a gather for each array of each batch
+    assert counts["d2h_copies"] == counts["stream_syncs"] == counts["device_syncs"] == 0
 
 
 def test_a_step_of_a_model_takes_a_batch(backend):
@@ -284,13 +285,15 @@ def test_split(backend):
         assert bt.shape == (n,)
     both = np.concatenate([backend.host(t_train), backend.host(t_test)])
     np.testing.assert_array_equal(np.sort(both), t)
-    assert both.tolist() != t.tolist()
+    for side in (t_train, t_test):
+        assert (np.diff(backend.host(side)) < 0).any()    # in random order
     np.testing.assert_array_equal(backend.host(t_test), split(t)[1])   # the same samples on every backend
     assert split(t, seed=1)[1].tolist() != split(t)[1].tolist()
 
 
-@pytest.mark.parametrize("test, n", [(0.2, 10), (0.21, 11), (0.07, 4), (7, 7), (np.int64(7), 7), (0.999, None), (0, None),
-                                     (50, None), (1.0, None), (0.0, None), (True, None), ("0.2", None), (float("nan"), None)])
+@pytest.mark.parametrize("test, n", [(0.2, 10), (0.21, 11), (0.07, 4), (7, 7), (np.int64(7), 7), (0.999, None),
+                                     (0, None), (50, None), (1.0, None), (0.0, None), (True, None), ("0.2", None),
+                                     (float("nan"), None)])
 def test_size_of_the_test_side(test, n):
     if n is None:
         with pytest.raises(ValueError, match="one side empty|between 0 and 1"):
@@ -312,14 +315,16 @@ def test_stratified_split_keeps_the_proportions(backend):
 @pytest.mark.parametrize("sizes, total, expected", [
     ([5, 3, 2], 5, [3, 1, 1]),                            # quotas 2.5 1.5 1: the tie goes to the first
     ([10, 10, 10], 4, [2, 1, 1]),
+    ([5, 4], 4, [2, 2]),                                  # quotas 2.2 1.8
     ([96, 2, 2], 10, [8, 1, 1]),                          # quotas 9.6 .2 .2: the small ones are on both sides
+    ([36, 60, 2, 2], 10, [3, 5, 1, 1]),                   # quotas 3.6 6 .2 .2: the smallest remainder makes room
     ([2, 2, 2], 3, [1, 1, 1]),
     ([94, 4, 2], 80, [76, 3, 1]),                         # quotas 75.2 3.2 1.6: one of the last stays in training
     ([9, 1], 5, [5, 0]),                                  # a single sample is trained on
     ([7], 3, [3]),
 ])
 def test_quotas(sizes, total, expected):
-    got = data._quotas(np.array(sizes), total)
+    got = splits._quotas(np.array(sizes), total)
     assert got.tolist() == expected
 
 
@@ -363,22 +368,25 @@ def test_minmax(backend, dtype):
 
 
 def test_float32_mean_is_held_to_rounding():
-    """One pass over 60,000 numbers of 0.1 and 0.3 leaves a mean that is wrong in its fifth digit."""
-    x = np.tile(np.array([[0.1], [0.3]], dtype="float32"), (30000, 1))
-    mean = data.Standardizer().fit(x).shift
-    exact = x.astype("float64").mean()
-    assert abs(mean[0] - exact) <= np.spacing(np.float32(exact))
+    """One pass over 60,000 rows leaves a mean, and a deviation, that are wrong in their fourth digit."""
+    x = np.tile(np.array([[0.1, 5.2], [0.3, 5.4]], dtype="float32"), (30000, 1))
+    fitted = data.Standardizer().fit(x)
+    exact = x.astype("float64")
+    np.testing.assert_allclose(fitted.shift, exact.mean(0), rtol=3e-7)
+    np.testing.assert_allclose(fitted.scale, exact.std(0), rtol=3e-6)
+    assert abs(x.mean(0) / exact.mean(0) - 1).max() > 1e-4
 
 
 @pytest.mark.parametrize("scaler", [data.Standardizer, data.MinMax])
 def test_constant_features_become_0(backend, dtype, scaler):
-    """0.1 has no exact mean, so its computed variance is not 0."""
-    x = np.stack([np.full(1000, 0.1), np.arange(1000.0), np.zeros(1000)], axis=1).astype(dtype)
+    """0.1 has no exact mean over 60,000 rows of float32, so its computed variance is not 0."""
+    n = 60000 if dtype == "float32" else 1000
+    x = np.stack([np.full(n, 0.1), np.linspace(0, 1000, n), np.zeros(n)], axis=1).astype(dtype)
     fitted = scaler().fit(backend.asarray(x))
     z = backend.host(fitted.transform(backend.asarray(x)))
     np.testing.assert_array_equal(z[:, [0, 2]], 0.0)
     assert z[:, 1].std() > 0.2
-    np.testing.assert_allclose(backend.host(fitted.inverse(backend.asarray(z))), x, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(backend.host(fitted.inverse(backend.asarray(z))), x, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("scaler", [data.Standardizer, data.MinMax])
@@ -433,16 +441,16 @@ def test_bad_one_hot(backend):
 
 
 def test_check_finite(backend):
-    x = np.zeros((2 ** 11, 2 ** 10))                      # two blocks, and the fault is in the second
-    check_finite("x", backend.asarray(x[:3]))
+    x = np.zeros((3 * 2 ** 10, 2 ** 10), dtype="float16")   # three blocks, and faults in the second and third
+    check_finite("x", backend.asarray(np.zeros((2, 3))))
     x[2000, 7] = np.nan
-    x[2001, 0] = -np.inf
-    with pytest.raises(ValueError, match=r"^x has 2 values that are not finite; the first is nan at index \(2000, 7\)\."):
+    x[2500, 0] = -np.inf
+    with pytest.raises(ValueError, match=r"^x has 2 values that are not finite; the first is nan at index \(2000, 7\)"):
         check_finite("x", x)
     with pytest.raises(ValueError, match=r"^w has 1 value that is not finite; the first is inf at index 1\."):
         check_finite("w", backend.asarray(np.array([0.0, np.inf])))
     with pytest.raises(ValueError, match=r"^x\[1\] has 1 value"):
-        check_finite("x", (x[:3], x[2001:2002]))
+        check_finite("x", (x[:3], x[2500:2501]))
     for fine in (np.arange(3), np.array([True]), np.zeros((0, 3)), np.array(1.0)):
         check_finite("t", fine)
     for wrong in (np.array(["a"]), np.array([None]), np.zeros(2, complex)):
@@ -451,7 +459,7 @@ def test_check_finite(backend):
 
 
 @pytest.mark.parametrize("t, error, match", [
-    ([0, 1, 3, 3], ValueError, r"run from 0 to 3, but 3 classes .* 0 to 2; the first outside is 3 at index 2 \(2 in all\)"),
+    ([0, 1, 3, 3], ValueError, r"run from 0 to 3, but 3 classes .* 0 to 2; .* outside is 3 at index 2 \(2 in all\)"),
     ([[0, 1], [-1, 0]], ValueError, r"first outside is -1 at index \(1, 0\) \(1 in all\)"),
     ([2, 2, 2], ValueError, r"targets contain one class only \(2\)"),
     ([0.0, 1.0], TypeError, "integer dtype, got float64; convert"),
@@ -493,7 +501,7 @@ def test_toy_data_lies_where_its_formula_says():
     r = np.hypot(*x.T)
     turn = np.angle(np.exp(1j * (np.arctan2(x[:, 1], x[:, 0]) - 2 * np.pi * (r + t / 3))))
     np.testing.assert_allclose(turn, 0.0, atol=1e-12)
-    assert 0.1 <= r.min() and r.max() <= 1.0 and set(t.tolist()) == {0, 1, 2}
+    assert r.min() >= 0.1 and r.max() <= 1.0 and set(t.tolist()) == {0, 1, 2}
     x, t = data.sine(31, noise=0.0)
     np.testing.assert_allclose(t, np.sin(x))
     assert np.abs(x).max() <= np.pi
@@ -526,7 +534,7 @@ def test_toy_data(make):
 def test_one_seed_for_data_and_weights_gives_unlike_numbers():
     """Else the noise of a data set would be the very numbers that the first layer starts from."""
     _, t = data.sine(100, noise=1.0, seed=0)
-    drawn = data._rng(0, data._TOY).standard_normal(50)
+    drawn = arguments._rng(0, arguments._TOY).standard_normal(50)
     weights = xpnet.Dense(5, 10, init=lambda rng, shape: rng.standard_normal(shape)).initial_params(0)["W"]
     assert not np.isin(weights, drawn).any()
     assert t.std() > 0.5
@@ -539,12 +547,13 @@ def idx(code, shape, values, magic=b"\x00\x00"):
     return magic + bytes([code, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + values
 
 
-@pytest.mark.parametrize("code, dtype", [(0x08, "u1"), (0x09, "i1"), (0x0B, "i2"), (0x0C, "i4"), (0x0D, "f4"), (0x0E, "f8")])
+@pytest.mark.parametrize("code, dtype", [(0x08, "u1"), (0x09, "i1"), (0x0B, "i2"), (0x0C, "i4"), (0x0D, "f4"),
+                                         (0x0E, "f8")])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_read_idx(tmp_path, code, dtype, zipped):
     values = np.array([[0, 1, 2], [100, 101, 127]], dtype=">" + dtype)
     raw = idx(code, (2, 3), values.tobytes())
-    (tmp_path / "file").write_bytes(gzip.compress(raw) if zipped else raw)
+    (tmp_path / "file").write_bytes(gzip.compress(raw, mtime=0) if zipped else raw)
     got = data.read_idx(tmp_path / "file")
     assert got.dtype == np.dtype(dtype) and got.dtype.isnative and got.flags.writeable
     np.testing.assert_array_equal(got, values)
@@ -557,9 +566,9 @@ def test_read_idx(tmp_path, code, dtype, zipped):
     (idx(0x08, (2, 3), b"12345"), r"cut off: shape \(2, 3\) of uint8 takes 6 bytes, the file has 5"),
     (idx(0x08, (2, 3), b"1234567"), "too long"),
     (idx(0x08, (2, 3), b"")[:9], "cut off within its header: 9 bytes of 12"),
-    (gzip.compress(idx(0x08, (2, 3), b"123456"))[:-9], "damaged or cut-off gzip"),
+    (gzip.compress(idx(0x08, (2, 3), b"123456"), mtime=0)[:-9], "damaged or cut-off gzip"),
     (b"\x1f\x8bnonsense", "damaged or cut-off gzip"),
-    (gzip.compress(bytes(99))[:12] + b"\xff" * 20, "damaged or cut-off gzip"),
+    (gzip.compress(b"", mtime=0)[:10] + b"\xff" * 20, "damaged or cut-off gzip"),
 ])
 def test_bad_idx(tmp_path, raw, match):
     (tmp_path / "file").write_bytes(raw)
@@ -573,9 +582,9 @@ def test_bad_idx(tmp_path, raw, match):
 def tiny_mnist(folder, zipped, n=(5, 3)):
     for part, count in zip(("train", "t10k"), n):
         images = np.arange(count * 6, dtype="u1").reshape(count, 2, 3)
-        for name, code, array in ((f"{part}-images-idx3-ubyte", 8, images), (f"{part}-labels-idx1-ubyte", 8, images[:, 0, 0] % 10)):
-            raw = idx(code, array.shape, array.tobytes())
-            (folder / f"{name}{'.gz' * zipped}").write_bytes(gzip.compress(raw) if zipped else raw)
+        for name, array in (("images-idx3", images), ("labels-idx1", images[:, 0, 0] % 10)):
+            raw = idx(0x08, array.shape, array.tobytes())
+            (folder / f"{part}-{name}-ubyte{'.gz' * zipped}").write_bytes(gzip.compress(raw, mtime=0) if zipped else raw)
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -589,7 +598,7 @@ def test_mnist_from_a_folder(tmp_path, zipped):
 
 
 def test_mnist_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no train-images-idx3-ubyte.*mnist\(folder\).*xpnet\[examples\].*network"):
+    with pytest.raises(FileNotFoundError, match=r"no train-images-idx3-ubyte.*mnist\(folder\).*xpnet\[examples\]"):
         data.mnist(tmp_path)
     tiny_mnist(tmp_path, False)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(8, (2,), b"12"))
@@ -627,7 +636,7 @@ def test_pooch_takes_what_it_is_given(tmp_path, monkeypatch):
     pooch = pytest.importorskip("pooch")
     tiny_mnist(tmp_path, True)
     monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path)
-    monkeypatch.setattr(data, "_MNIST", {n: pooch.file_hash(str(tmp_path / f"{n}.gz"), alg="md5") for n in data._MNIST})
+    monkeypatch.setattr(files, "_MNIST", {n: pooch.file_hash(str(tmp_path / f"{n}.gz"), alg="md5") for n in files._MNIST})
     assert data.mnist()[2].shape == (3, 6)
 
 
@@ -682,8 +691,9 @@ def test_bad_csv(tmp_path, text, arguments, match):
 # Real data
 
 
-@pytest.mark.parametrize("name, shape, classes", [("digits", (1797, 64), 10), ("iris", (150, 4), 3), ("wine", (178, 13), 3),
-                                                  ("breast_cancer", (569, 30), 2), ("diabetes", (442, 10), None)])
+@pytest.mark.parametrize("name, shape, classes", [
+    ("digits", (1797, 64), 10), ("iris", (150, 4), 3), ("wine", (178, 13), 3), ("breast_cancer", (569, 30), 2),
+    ("diabetes", (442, 10), None)])
 def test_load(name, shape, classes):
     pytest.importorskip("sklearn")
     x, t = data.load(name)
@@ -730,7 +740,7 @@ package = types.ModuleType("xpnet")
 package.__path__ = {list(xpnet.__path__)!r}
 sys.modules["xpnet"] = package
 import xpnet.data, xpnet.metrics
-heavy = ("pandas", "sklearn", "scipy", "pooch", "matplotlib", "tqdm", "numpy.random", "array_api_compat", "hashlib")
+heavy = ("pandas", "sklearn", "scipy", "pooch", "matplotlib", "tqdm", "numpy.random", "array_api_compat")
 print([m for m in heavy if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,10 +11,10 @@ import xpnet
 
 ROOT = Path(xpnet.__file__).parent
 # A module may import from those to its left, and from its own group.
-ORDER = ["errors", "backend", "initializers", "layer", "layers", "losses", "optim", "layout", "model", "data", "metrics", "callbacks",
-         "nonfinite", "train", "dryrun", "gradcheck"]
+ORDER = ["errors", "backend", "initializers", "layer", "layers", "losses", "optim", "layout", "precision", "model", "data", "metrics", "callbacks",
+         "nonfinite", "capture", "progress", "train", "dryrun", "advice", "gradcheck", "comparison"]
 METHODS = {("model", "dryrun")}                           # Model.summary starts the dry run, which needs the model
-HOST = {"layout", "model", "data", "metrics", "callbacks", "train", "dryrun", "gradcheck", "initializers", "layer"}   # may use NumPy, on the host
+HOST = {"layout", "precision", "model", "data", "metrics", "callbacks", "train", "dryrun", "gradcheck", "comparison", "initializers", "layer"}   # may use NumPy, on the host
 
 
 def modules():

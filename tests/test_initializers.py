@@ -1,8 +1,8 @@
 """Initialisers: their distributions against the docstrings' formulas, and the same numbers on every backend.
 
-A sample variance of N independent numbers has a relative standard deviation of √((κ - 1)/N), κ the kurtosis (3 for a
-normal, 9/5 for a uniform distribution); a sample mean one of σ/√N. Five of them are allowed here: one seed in two million
-fails by chance.
+Of N independent numbers, the sample variance has a relative standard deviation of √((κ - 1)/N), κ the kurtosis (3 for
+a normal, 9/5 for a uniform distribution), the sample mean one of σ/√N. Five of them are allowed: chance exceeds that
+once in two million seeds.
 """
 
 import math

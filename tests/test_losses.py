@@ -1,6 +1,7 @@
 """Losses: against plain formulas in numbers, against their own finite differences, and against PyTorch.
 
-The formulas here are written from the definitions, one sample at a time in Python floats: they share nothing with losses.py.
+The formulas here are written from the definitions, one sample at a time in Python floats: they share nothing with
+xpnet/losses.py.
 """
 
 import math
@@ -11,6 +12,7 @@ from conftest import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xpnet as xn
 from xpnet.losses import (
     REDUCTIONS,
     BinaryCrossEntropy,
@@ -89,8 +91,8 @@ def reduce_plainly(reduction, losses, outputs):
     """The table of losses.py. `losses` has a row for each sample; "mean" counts `outputs` in each."""
     n = len(losses)
     total = float(np.sum(losses))
-    return {"mean": total / (n * outputs), "batch_mean": total / n, "sum": total,
-            "half_mean": total / (2 * n * outputs), "half_batch_mean": total / (2 * n), "half_sum": total / 2}[reduction]
+    return {"mean": total / (n * outputs), "half_mean": total / (2 * n * outputs), "batch_mean": total / n,
+            "half_batch_mean": total / (2 * n), "sum": total, "half_sum": total / 2}[reduction]
 
 
 def class_loss_plainly(name, y, t):
@@ -435,3 +437,39 @@ def test_wider_sample_weights_do_not_widen_the_loss(backend):
 def test_wrong_options(make_loss, message):
     with pytest.raises(ValueError, match=message):
         make_loss()
+
+
+# Weights of 0, and what a mean divides by.
+
+@pytest.mark.parametrize("name", ["mean", "batch_mean", "half_mean"])
+def test_a_batch_of_weight_0_has_loss_0_and_gradient_0(name, backend, dtype):
+    rng = np.random.default_rng(0)
+    z, t = backend.asarray(rng.standard_normal((4, 3)), dtype), backend.asarray(np.zeros(4, dtype=np.int64))
+    for loss, target, w in ((xn.MeanSquaredError(name), z * 0.5, np.zeros(4)), (xn.SoftmaxCrossEntropy(name), t, np.zeros(4)),
+                            (xn.SoftmaxCrossEntropy(name, class_weights=[0, 1, 2]), t, None)):
+        value, dz = loss(z, target, None if w is None else backend.asarray(w, dtype))
+        assert float(value) == 0.0
+        assert_close(dz, np.zeros((4, 3)), backend, dtype=dtype)
+
+
+@pytest.mark.parametrize("options", [{}, {"class_weights": [1.0, 5.0, 0.5]}, {"reduction": "sum"}, {"reduction": "half_mean"}], ids=repr)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_batches_losses_weighted_by_their_mass_are_the_loss_of_all(options, weighted, backend):
+    rng = np.random.default_rng(1)
+    z, t, w = rng.standard_normal((7, 3)), rng.integers(0, 3, 7), rng.random(7)
+    loss = xn.SoftmaxCrossEntropy(**options)
+
+    def part(rows):
+        args = [backend.asarray(z[rows]), backend.asarray(t[rows]), *([backend.asarray(w[rows])] if weighted else [])]
+        mass = loss.mass(backend.xp, args[0], args[1], args[2] if weighted else None)
+        return float(loss(*args)[0]), float(mass)
+
+    whole, _ = part(slice(None))
+    parts = [part(slice(0, 2)), part(slice(2, 3)), part(slice(3, 7))]
+    total = sum(v * m for v, m in parts)
+    assert total / (1.0 if options.get("reduction") == "sum" else sum(m for _, m in parts)) == pytest.approx(whole, rel=1e-5)
+
+
+def test_log_cosh_keeps_its_digits_near_0(backend):
+    y = backend.asarray(np.full((1, 1), 1e-4), "float32")
+    assert float(xn.LogCosh()(y, y * 0.0)[0]) == pytest.approx(5e-9, rel=5e-3)

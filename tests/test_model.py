@@ -1,6 +1,8 @@
 """Model and Layout: one vector, names, sharing, prediction in kind, files."""
 
+import copy
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -139,6 +141,11 @@ def test_predict_proba_and_classes(backend):
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     assert_close(model.predict_proba(x), p, backend, dtype="float32")
     assert_close(model.predict_classes(x), z.argmax(axis=1), backend)
+    binary = backend.model(xn.Sequential(xn.Dense(3, 1)))
+    score = backend.host(binary.predict(x))[:, 0]
+    for link, low in (("sigmoid", 0), ("sign", -1)):
+        binary.link = link
+        assert_close(binary.predict_classes(x), np.where(score > 0, 1, low), backend)
     model.link = "sigmoid"
     assert_close(model.predict_proba(x), 1 / (1 + np.exp(-z)), backend, dtype="float32")
     assert_close(model.predict_classes(x), (z > 0).astype(int), backend)
@@ -207,14 +214,27 @@ def test_loading_another_architecture_names_the_first_difference(tmp_path, other
 
 
 def test_a_foreign_or_broken_file_is_refused(tmp_path):
+    model = small(Bench("numpy"))
+    model.save(tmp_path / "good.npz")
+    good = (tmp_path / "good.npz").read_bytes()
     np.savez(tmp_path / "other.npz", a=np.ones(3))
-    with pytest.raises(ValueError, match="no header"):
-        small(Bench("numpy")).load(tmp_path / "other.npz")
-    (tmp_path / "pickle.npz").write_bytes(b"\x80\x04N.")
-    with pytest.raises(ValueError, match="not a file"):
-        small(Bench("numpy")).load(tmp_path / "pickle.npz")
+    np.save(tmp_path / "array.npy", np.ones(3))
+    for name, content in (("pickle", b"\x80\x04N."), ("empty", b""), ("cut", good[:200]), ("text", b"hello")):
+        (tmp_path / name).write_bytes(content)
+    for name in ("other.npz", "array.npy", "pickle", "empty", "cut", "text"):
+        with pytest.raises(ValueError, match="is not a file of Model.save, or is damaged"):
+            model.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
-        small(Bench("numpy")).load(tmp_path / "none.npz")
+        model.load(tmp_path / "none.npz")
+
+
+def test_a_file_knows_its_network_too(tmp_path):
+    small(Bench("numpy")).save(tmp_path / "m.npz")
+    relu = xn.Model(xn.Sequential(xn.Dense(3, 4, "relu"), xn.Dense(4, 2)))
+    with pytest.raises(ValueError, match=r"another architecture: it is Sequential\(Dense\(3, 4, Tanh\(\)\).*strict=False"):
+        relu.load(tmp_path / "m.npz")
+    relu.load(tmp_path / "m.npz", strict=False)
+    assert (tmp_path / "m.npz").stat().st_mode & 0o044    # as readable as any file the user makes
 
 
 def test_saving_is_atomic(tmp_path, monkeypatch):
@@ -230,3 +250,96 @@ def test_saving_is_atomic(tmp_path, monkeypatch):
         model.save(tmp_path / "m.npz")
     assert (tmp_path / "m.npz").read_bytes() == good
     assert [f.name for f in tmp_path.iterdir()] == ["m.npz"]
+
+
+def test_networks_losses_and_optimizers_can_be_copied_and_pickled_after_use(backend):
+    model = backend.model(xn.Sequential(xn.Dense(3, 4, "gelu"), xn.Tanh(), xn.Dense(4, 2)))
+    loss, x = xn.MeanSquaredError(), data(backend)
+    y, backward = model.forward(x)
+    backward(loss(y, y * 0.5)[1])
+    for again in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert float(again(y, y * 0.5)[0]) == float(loss(y, y * 0.5)[0])
+    for net in (copy.deepcopy(model.net), pickle.loads(pickle.dumps(model.net))):
+        np.testing.assert_array_equal(backend.host(backend.model(net).forward(x)[0]), backend.host(y))
+
+
+# What is easily done wrong.
+
+def test_assigning_the_vector_writes_into_it(backend):
+    model, x = small(backend), data(backend)
+    vector = model.params
+    model.params = model.params * 0.0
+    assert model.params is vector
+    assert_close(model.predict(x), np.zeros((7, 2)), backend)
+    model.params -= 1.0
+    assert_close(model.get_param("1.b"), [-1.0, -1.0], backend)
+
+
+def test_backward_after_an_update_is_refused(backend):
+    model, x = small(backend), data(backend)
+    changes = (lambda: xn.SGD(0.1).step(model), lambda: model.set_param("0.b", backend.asarray(np.ones(4), "float32")),
+               lambda: setattr(model, "params", model.params * 2.0))
+    for change in changes:
+        y, backward = model.forward(x)
+        backward(y)
+        change()
+        with pytest.raises(RuntimeError, match="the parameters have changed since this forward pass"):
+            backward(y)
+
+
+def test_an_answer_is_never_the_callers_own_array(backend):
+    x = data(backend)
+    for net in (xn.Dropout(0.5), xn.Identity(), xn.Flatten()):
+        host = np.array(backend.host(x))
+        y = backend.model(xn.Sequential(net)).predict(host)
+        y *= 0.0
+        assert host.any()
+
+
+def test_a_layers_gradients_are_checked_the_first_time(backend):
+    class Wrong(xn.Dense):
+        def forward(self, params, x, ctx):
+            y, back = super().forward(params, x, ctx)
+            return y, lambda dy, input_grad=True: (lambda dx, g: (dx, self.spoil(ctx.xp, g)))(*back(dy, input_grad))
+
+    class Scalar(Wrong):
+        def spoil(self, xp, g):
+            return {**g, "b": xp.sum(g["b"])}
+
+    class Missing(Wrong):
+        def spoil(self, xp, g):
+            return {"W": g["W"]}
+
+    for layer, message in ((Scalar(3, 2), r"gradient of shape \(\) for '0.b', the parameter has \(2,\)"),
+                           (Missing(3, 2), r"missing \['0.b'\], unknown \[\]")):
+        y, backward = backend.model(xn.Sequential(layer)).forward(data(backend))
+        with pytest.raises(ValueError, match=message):
+            backward(y)
+
+
+def test_params_must_be_the_same_objects_at_every_call():
+    class Anew(xn.Layer):
+        def params(self):
+            return {"W": xn.Param((3, 3), "zeros")}
+
+    with pytest.raises(TypeError, match="made new Param objects; make them in __init__"):
+        xn.Model(xn.Sequential(Anew()))
+
+
+def test_a_model_can_be_copied(backend):
+    model, x = small(backend, seed=4), data(backend)
+    model.params = model.params * 2.0
+    model.step = 3
+    again = copy.deepcopy(model)
+    np.testing.assert_array_equal(backend.host(again.predict(x)), backend.host(model.predict(x)))
+    again.params = again.params * 0.0
+    assert again.step == 3 and np.any(backend.host(model.params))
+
+
+def test_an_input_of_torchs_autograd_stays_outside_of_it():
+    torch = pytest.importorskip("torch")
+    model = small(Bench("torch"))
+    x = torch.ones((4, 3), requires_grad=True)
+    y, backward = model.forward(x)
+    assert not y.requires_grad and not backward(y).requires_grad
+    assert not model.predict(x).requires_grad

@@ -6,23 +6,97 @@
     model.predict_classes(x_test)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import initializers, metrics
 from .backend import Backend, available_backends, elementwise, get_backend
 from .data import batches, minmax, one_hot, split, standardize
 from .errors import BackendError, LayerError
-from .gradcheck import gradient_check
 from .layer import Buffer, Context, Layer, Param
 from .layers import (
-    ELU, GELU, SELU, Activation, Checkpoint, Concat, Dense, Dropout, Flatten, HardSigmoid, HardSwish, Identity, LeakyReLU, LogSoftmax,
-    Parallel, PReLU, ReLU, Reshape, Residual, Sequential, Sigmoid, SiLU, Softmax, Softplus, Tanh,
+    ELU,
+    GELU,
+    SELU,
+    Activation,
+    Checkpoint,
+    Concat,
+    Dense,
+    Dropout,
+    Flatten,
+    HardSigmoid,
+    HardSwish,
+    Identity,
+    LeakyReLU,
+    LogSoftmax,
+    Parallel,
+    PReLU,
+    ReLU,
+    Reshape,
+    Residual,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
 )
 from .losses import (
-    BinaryCrossEntropy, Hinge, Huber, KLDivergence, LogCosh, Loss, MeanAbsoluteError, MeanSquaredError, MulticlassHinge, Poisson,
+    BinaryCrossEntropy,
+    Hinge,
+    Huber,
+    KLDivergence,
+    LogCosh,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    MulticlassHinge,
+    Poisson,
     SoftmaxCrossEntropy,
 )
 from .model import Model
 from .optim import (
-    SGD, AdaDelta, AdaGrad, Adam, AdamW, AMSGrad, ClipNorm, ClipValue, Constant, Cosine, Exponential, Lion, Momentum, NAdam, Nesterov,
-    OneCycle, Optimizer, Plateau, Polynomial, RAdam, RMSProp, Step,
+    SGD,
+    AdaDelta,
+    AdaGrad,
+    Adam,
+    AdamW,
+    AMSGrad,
+    ClipNorm,
+    ClipValue,
+    Constant,
+    Cosine,
+    Exponential,
+    Lion,
+    Momentum,
+    NAdam,
+    Nesterov,
+    OneCycle,
+    Optimizer,
+    Plateau,
+    Polynomial,
+    RAdam,
+    RMSProp,
+    Step,
 )
 from .train import EarlyStopping, History, LearningRate, evaluate, fit
+
+if TYPE_CHECKING:
+    from .advice import advise
+    from .comparison import parity
+    from .gradcheck import gradient_check
+
+# Tools that a training script does not need: imported when they are first asked for.
+_LATER = {"advise": "advice", "gradient_check": "gradcheck", "parity": "comparison"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+    from importlib import import_module
+
+    globals()[name] = found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

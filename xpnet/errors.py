@@ -1,5 +1,6 @@
 """Errors that speak to the caller: what was expected, what came, what to do."""
 
+import operator
 from collections.abc import Iterable
 
 
@@ -35,3 +36,16 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> ValueError:
     near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
     hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
     return ValueError(f"unknown {kind} {name!r}{hint} (valid: {', '.join(names)})")
+
+
+def whole(name: str, value: object, least: int) -> int:
+    """value as a Python int, from `least` on. NumPy's integers are welcome; truth values and fractions are not."""
+    try:
+        if isinstance(value, bool) or type(value).__name__ == "bool":
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} is an integer, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} is an integer from {least} on, got {number}")
+    return number

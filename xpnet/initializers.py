@@ -7,7 +7,8 @@ mean of the two fans. ReLU halves E[x²], so He doubles the variance.
 fan_in and fan_out are the last two axes of the shape, times the product of the axes before them (a kernel's area).
 """
 
-from __future__ import annotations                        # naming np.random in a signature must not import it: 12 ms
+# Naming np.random in a signature must not import it, which takes 12 ms.
+from __future__ import annotations
 
 import math
 from collections.abc import Callable
@@ -105,7 +106,7 @@ def from_array(values: Any) -> Initializer:
     def init(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         if fixed.shape != tuple(shape):
             raise ValueError(f"an initial array of shape {tuple(shape)} is needed, got {fixed.shape}")
-        return fixed
+        return fixed.copy()
 
     return init
 

@@ -88,6 +88,8 @@ class Context:
     def forward(self, name: str, layer: "Layer", params: dict[str, Any], x: Any) -> tuple[Any, Backward]:
         """How a container runs its child `name`: an error gets the child's path, and a tracing context listens here."""
         try:
+            if isinstance(x, tuple) and not layer.takes_tuples:
+                raise takes("(batch, ...)", x)
             return layer.forward(params[name], x, self)
         except LayerError as e:
             raise e.within(name, layer) from None
@@ -95,7 +97,8 @@ class Context:
     def replay(self, site: int) -> "Context":
         """A context for running the same pass again from random call site `site`; its buffer updates are dropped."""
         again = type(self).__new__(type(self))
-        Context.__init__(again, self.xp, self.training, Random(self.random.seed, self.random.step, site), self.state)
+        random = type(self.random)(self.random.seed, self.random.step, site)
+        Context.__init__(again, self.xp, self.training, random, self.state)
         return again
 
 
@@ -105,6 +108,7 @@ class Layer:
     in_features: int | None = None                        # size of the last axis, where the layer fixes it
     out_features: int | None = None
     keeps_features = False                                # the last axis goes through unchanged
+    takes_tuples = False                                  # x may be a tuple of arrays
 
     def params(self) -> dict[str, Param]:
         """The layer's own parameters by name; the same Param objects at every call."""
@@ -185,7 +189,7 @@ def walk_buffers(layer: Layer) -> list[tuple[str, Buffer]]:
 def takes(expected: str, x: Any) -> LayerError:
     """The shape error of a layer's edge: `takes x of shape (..., 20), got (64, 30)`."""
     if isinstance(x, tuple):
-        got = "a tuple of " + str(len(x))
+        got = f"a tuple of {len(x)} arrays"
     else:
         got = str(tuple(x.shape)) if hasattr(x, "shape") else type(x).__name__
     return LayerError(f"takes x of shape {expected}, got {got}")

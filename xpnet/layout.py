@@ -36,6 +36,10 @@ class Layout:
         self.by_path: dict[str, Slot] = {}
         self.size = 0
         by_param: dict[Param, Slot] = {}
+        for path, layer in walk_layers(net):
+            if any(layer.params()[name] is not p for name, p in layer.params().items()):
+                raise TypeError(f"layer {path or 0} ({layer!r}): params() made new Param objects; make them in __init__ and return the "
+                                "same at every call, since identity is sharing")
         for path, param in walk_params(net):
             slot = by_param.get(param)
             if slot is None:
@@ -77,8 +81,13 @@ class Layout:
             target = xp.reshape(flat[slot.start:slot.stop], slot.param.shape)
             moves.append((tuple(path.split(".")), target, slot in seen))
             seen.add(slot)
+        checked = False
 
         def write(grads: dict[str, Any]) -> None:
+            nonlocal checked
+            if not checked:                               # the first time: an assignment would broadcast a wrong shape
+                self._check(grads)
+                checked = True
             for keys, target, add in moves:
                 g: Any = grads
                 for k in keys:
@@ -89,6 +98,16 @@ class Layout:
                     target[...] = g
 
         return write
+
+    def _check(self, grads: dict[str, Any]) -> None:
+        given = flatten(grads)
+        if set(given) != set(self.by_path):
+            missing, extra = sorted(set(self.by_path) - set(given)), sorted(set(given) - set(self.by_path))
+            raise ValueError(f"backward's gradients are not those of the parameters: missing {missing}, unknown {extra}")
+        for path, g in given.items():
+            if tuple(g.shape) != self.by_path[path].param.shape:
+                raise ValueError(f"backward returned a gradient of shape {tuple(g.shape)} for {path!r}, the parameter has "
+                                 f"{self.by_path[path].param.shape}")
 
     def mask(self, keep: Any) -> np.ndarray:
         """A host vector over the layout from a number per parameter: `keep(paths, param) -> float`."""
@@ -103,3 +122,12 @@ def _place(tree: dict[str, Any], path: str, value: Any) -> None:
     for k in parents:
         tree = tree[k]
     tree[name] = value
+
+
+def flatten(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries, by path."""
+    leaves: dict[str, Any] = {}
+    for k, v in tree.items():
+        here = f"{path}.{k}" if path else k
+        leaves |= flatten(v, here) if isinstance(v, dict) else {here: v}
+    return leaves

@@ -21,10 +21,11 @@ Sample weights w (n,) multiply each sample's loss; the means then divide by Σw 
 Sorted by increasing complexity.
 """
 
+import functools
 import math
 from typing import Any
 
-from .backend import elementwise, namespace
+from .backend import HasRules, Rule, elementwise, namespace, sum_of
 from .errors import unknown
 from .layers.activations import sigmoid, softplus
 
@@ -36,13 +37,13 @@ class Loss:
     """A map from (prediction, target) to (L, ∂L/∂prediction). Subclasses write `value_and_grad`."""
 
     link = "identity"                                     # what makes the quantity modelled of the prediction
-    classification = False
     kinks = False                                         # whether there are points without a derivative
 
     def __init__(self, reduction: str = "mean"):
         if reduction not in REDUCTIONS:
             raise unknown("reduction", reduction, REDUCTIONS)
         self.reduction = reduction
+        self._fits: Any = None                            # shapes and dtypes that have been checked
 
     def __call__(self, y: Array, t: Array, weights: Array | None = None) -> tuple[Array, Array]:
         """(L, ∂L/∂y). y: (n, ...)    t: as the loss says    weights: (n,) or None.
@@ -50,15 +51,21 @@ class Loss:
         L is a 0-d array that stays on the device. Raises ValueError for shapes that do not fit, TypeError for dtypes.
         """
         xp = namespace(y)
+        kind = (type(y), type(t), y.shape, y.dtype, t.shape, t.dtype, *((weights.shape, weights.dtype) if weights is not None else ()))
+        if kind != self._fits:                            # once for each kind of batch, not at every step
+            self._check_all(xp, y, t, weights)
+            self._fits = kind
+        return self.value_and_grad(xp, y, t, weights)
+
+    def _check_all(self, xp: Any, y: Array, t: Array, weights: Array | None) -> None:
         if y.ndim < 1 or 0 in y.shape:
-            raise ValueError(f"{type(self).__name__} takes a prediction of shape (n, ...) that is not empty, got {tuple(y.shape)}")
+            raise ValueError(f"{type(self).__name__} takes a prediction of shape (n, ...), not empty, got {tuple(y.shape)}")
         self.check(xp, y, t)
         if weights is not None:
             if tuple(weights.shape) != tuple(y.shape[:1]):
                 raise ValueError(f"sample weights have shape ({y.shape[0]},), one a sample, got {tuple(weights.shape)}")
             if weights.dtype != y.dtype:                  # float64 weights would make a float32 gradient float64
                 raise TypeError(f"sample weights have the prediction's dtype {y.dtype}, got {weights.dtype}")
-        return self.value_and_grad(xp, y, t, weights)
 
     def check(self, xp: Any, y: Array, t: Array) -> None:
         """Shapes and dtypes, known without waiting for the device."""
@@ -67,11 +74,24 @@ class Loss:
             raise ValueError(f"{type(self).__name__} takes a target of the prediction's shape {tuple(y.shape)}, "
                              f"got {tuple(t.shape)}{hint}")
         if t.dtype != y.dtype:
-            raise TypeError(f"{type(self).__name__} takes a target of the prediction's dtype {y.dtype}, got {t.dtype}")
+            raise TypeError(f"{type(self).__name__} takes a target of the prediction's dtype {y.dtype}, got {t.dtype}; "
+                            "model.asarray(t) casts floating numbers")
 
     def takes_classes(self, y: Array, t: Array) -> bool:
         """Is t integer classes, for this loss and predictions y?"""
         return False
+
+    def check_values(self, t: Any, name: str = "t") -> None:
+        """Raise ValueError where real targets t, on the host, are none that this loss is for. (Labels: `check_labels`.)"""
+
+    def mass(self, xp: Any, y: Array, t: Array, weights: Array | None) -> Any:
+        """What the mean divides by, but for constants: n, Σw, or Σ w v of each sample's class; 1 for a sum. Of y it reads the shape only.
+
+        The loss over all samples is Σ mass · L of the batches, over Σ mass; for a sum it is Σ L.
+        """
+        if self.reduction.endswith("sum"):
+            return 1.0
+        return float(y.shape[0]) if weights is None else xp.sum(weights)
 
     def value_and_grad(self, xp: Any, y: Array, t: Array, weights: Array | None) -> tuple[Array, Array]:
         raise NotImplementedError
@@ -83,24 +103,24 @@ class Loss:
         outputs = k if kind == "mean" else 1
         if weights is None:
             return factor / (1 if kind == "sum" else n * outputs)
-        return weights * factor if kind == "sum" else weights * (factor / outputs) / xp.sum(weights)
+        return weights * factor if kind == "sum" else weights * (factor / outputs) / nonzero(xp, xp.sum(weights))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()" if self.reduction == "mean" else f"{type(self).__name__}({self.reduction!r})"
 
 
-class ElementwiseLoss(Loss):
+class ElementwiseLoss(HasRules, Loss):
     """L = Σ s ℓ(y, t) with s from the reduction. A subclass writes `rule(xp, y, t) -> (ℓ, ∂ℓ/∂y)`, element by element."""
 
-    def __init__(self, reduction: str = "mean"):
-        super().__init__(reduction)
-
+    @functools.cached_property
+    def scaled(self) -> Rule:
+        """(s ℓ, s ∂ℓ/∂y) as one rule."""
         def scaled(xp: Any, y: Array, t: Array, s: Any) -> tuple[Array, Array]:
             loss, grad = self.rule(xp, y, t)
             return loss * s, grad * s
 
         scaled.__name__ = type(self).__name__.lower()
-        self.scaled = elementwise(scaled)
+        return Rule(scaled)
 
     def rule(self, xp: Any, y: Array, t: Array) -> tuple[Array, Array]:
         raise NotImplementedError
@@ -111,7 +131,7 @@ class ElementwiseLoss(Loss):
         if weights is not None:
             s = xp.reshape(s, (n,) + (1,) * (y.ndim - 1))
         loss, dy = self.scaled(xp, y, t, s)
-        return xp.sum(loss), dy
+        return sum_of(xp, loss), dy
 
 
 class MeanSquaredError(ElementwiseLoss):
@@ -146,7 +166,7 @@ class Huber(ElementwiseLoss):
 
     def __init__(self, delta: float = 1.0, reduction: str = "mean"):
         super().__init__(reduction)
-        if not delta > 0:
+        if isinstance(delta, str) or not delta > 0:
             raise ValueError(f"Huber: delta is a positive number, got {delta!r}")
         self.delta = float(delta)
 
@@ -157,15 +177,16 @@ class Huber(ElementwiseLoss):
 
 
 class LogCosh(ElementwiseLoss):
-    """ℓ = ln cosh r = |r| + ln(1 + e^(-2|r|)) - ln 2, with r = y - t        ∂ℓ/∂y = tanh r
+    """ℓ = ln cosh r = |r| + ln(1 + ½(e^(-2|r|) - 1)), with r = y - t        ∂ℓ/∂y = tanh r
 
-    Gradient with respect to the prediction y. About ½ r² near 0 and |r| - ln 2 far from it.
+    In this form neither a large r overflows, nor a small one cancels against ln 2. Gradient with respect to the prediction y. About ½ r²
+    near 0, and |r| - ln 2 far from it.
     """
 
     def rule(self, xp: Any, y: Array, t: Array) -> tuple[Array, Array]:
         r = y - t
         a = xp.abs(r)
-        return a + xp.log1p(xp.exp(-2.0 * a)) - math.log(2.0), xp.tanh(r)
+        return a + xp.log1p(0.5 * xp.expm1(-2.0 * a)), xp.tanh(r)
 
 
 class Poisson(ElementwiseLoss):
@@ -176,6 +197,10 @@ class Poisson(ElementwiseLoss):
     """
 
     link = "exp"
+
+    def check_values(self, t: Any, name: str = "t") -> None:
+        if t.min() < 0:
+            raise ValueError(f"{name} holds counts from 0 on for {self!r}, got values from {t.min():g}")
 
     def rule(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
         rate = xp.exp(z)
@@ -188,8 +213,12 @@ class Hinge(ElementwiseLoss):
     Gradient with respect to the score y. Binary; Cortes & Vapnik (1995).
     """
 
-    classification = True
+    link = "sign"
     kinks = True
+
+    def check_values(self, t: Any, name: str = "t") -> None:
+        if (abs(t) != 1).any():
+            raise ValueError(f"{name} holds -1 and 1 for {self!r}, got values from {t.min():g} to {t.max():g}; for 0 and 1 write 2 * t - 1")
 
     def rule(self, xp: Any, y: Array, t: Array) -> tuple[Array, Array]:
         margin = 1.0 - t * y
@@ -205,11 +234,16 @@ class BinaryCrossEntropy(ElementwiseLoss):
     """
 
     link = "sigmoid"
-    classification = True
 
     def __init__(self, reduction: str = "mean", pos_weight: float = 1.0):
         super().__init__(reduction)
+        if not pos_weight > 0:
+            raise ValueError(f"pos_weight is a positive number, got {pos_weight!r}")
         self.pos_weight = float(pos_weight)
+
+    def check_values(self, t: Any, name: str = "t") -> None:
+        if t.min() < 0 or t.max() > 1:
+            raise ValueError(f"{name} holds probabilities in [0, 1] for {self!r}, got values from {t.min():g} to {t.max():g}")
 
     def rule(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
         if self.pos_weight == 1.0:
@@ -221,8 +255,6 @@ class BinaryCrossEntropy(ElementwiseLoss):
 
 class ClassLoss(Loss):
     """A loss over classes, on the last axis: "mean" is over the samples (and any axes between)."""
-
-    classification = True
 
     def check(self, xp: Any, y: Array, t: Array) -> None:
         if y.ndim < 2:
@@ -244,9 +276,12 @@ class KLDivergence(ClassLoss):
 
     link = "exp"
 
+    def check_values(self, t: Any, name: str = "t") -> None:
+        check_distributions(self, t, name)
+
     def value_and_grad(self, xp: Any, y: Array, t: Array, weights: Array | None) -> tuple[Array, Array]:
         loss, dy = _kl_rule(xp, y, t, self.rows(xp, y, weights))
-        return xp.sum(loss), dy
+        return sum_of(xp, loss), dy
 
 
 class MulticlassHinge(ClassLoss):
@@ -292,11 +327,25 @@ class SoftmaxCrossEntropy(ClassLoss):
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing is in [0, 1), got {label_smoothing!r}")
         self.label_smoothing = float(label_smoothing)
-        self.class_weights = None if class_weights is None else [float(v) for v in class_weights]
+        self.class_weights = None if class_weights is None else numbers_from_0("class_weights", class_weights)
         self._made: dict[Any, Array] = {}
 
     def takes_classes(self, y: Array, t: Array) -> bool:
         return t.ndim < y.ndim
+
+    def check_values(self, t: Any, name: str = "t") -> None:
+        check_distributions(self, t, name)
+
+    def mass(self, xp: Any, y: Array, t: Array, weights: Array | None) -> Any:
+        if self.class_weights is None or not self.takes_classes(y, t) or self.reduction.endswith("sum"):
+            return super().mass(xp, y, t, weights)
+        return xp.sum(self._of_sample(xp, y, t, weights))
+
+    def _of_sample(self, xp: Any, z: Array, t: Array, weights: Array | None) -> Array:
+        """w v of each sample's class, (n, ..., 1)."""
+        hit = xp.astype(t[..., None] == self._classes(xp, z, t), z.dtype)
+        v = xp.sum(hit * self._class_weights(xp, z), axis=-1, keepdims=True)
+        return v if weights is None else v * xp.reshape(weights, (-1,) + (1,) * (z.ndim - 1))
 
     def check(self, xp: Any, y: Array, t: Array) -> None:
         if self.class_weights is not None and len(self.class_weights) != y.shape[-1]:
@@ -313,21 +362,20 @@ class SoftmaxCrossEntropy(ClassLoss):
         classes = t.ndim < z.ndim
         if classes and not self.label_smoothing and self.class_weights is None:
             loss, dz = _class_rule(xp, z_shifted, e, total, t[..., None], self._classes(xp, z, t), s)
-            return xp.sum(loss), dz
+            return sum_of(xp, loss), dz
 
         q = xp.astype(t[..., None] == self._classes(xp, z, t), z.dtype) if classes else t
         v = None
         if self.class_weights is not None:
             v = self._class_weights(xp, z)
             if classes and self.reduction.endswith("mean"):   # divide by Σ w v of each sample's class, not by Σ w
-                of_sample = xp.sum(q * v, axis=-1, keepdims=True)
-                w = xp.reshape(weights, (-1,) + (1,) * (z.ndim - 1)) if weights is not None else xp.ones_like(of_sample)
-                s = s * (xp.sum(w * xp.ones_like(of_sample)) / xp.sum(w * of_sample))
+                w = xp.sum(weights) * math.prod(z.shape[1:-1]) if weights is not None else float(math.prod(z.shape[:-1]))
+                s = s * (w / nonzero(xp, xp.sum(self._of_sample(xp, z, t, weights))))
         if self.label_smoothing:
             q = (1.0 - self.label_smoothing) * q + self.label_smoothing / z.shape[-1]
         a = q if v is None else q * v
         loss, dz = _soft_rule(xp, z_shifted, e, total, a, xp.sum(a, axis=-1, keepdims=True), s)
-        return xp.sum(loss), dz
+        return sum_of(xp, loss), dz
 
     def _classes(self, xp: Any, z: Array, t: Array) -> Array:
         """0 … k-1, made once: what an integer target is compared with."""
@@ -373,8 +421,30 @@ def class_numbers(xp: Any, t: Array, y: Array) -> Array:
     """0 … k-1 in the target's dtype, for the k classes of y."""
     k, largest = y.shape[-1], xp.iinfo(t.dtype).max
     if k - 1 > largest:                                   # the numbers would wrap, and two classes be one
-        raise ValueError(f"labels of dtype {t.dtype} count to {largest}, too few for {k} classes; use a wider integer dtype")
+        raise ValueError(f"labels of dtype {t.dtype} count to {largest}, too few for {k} classes; use a wider dtype")
     return xp.arange(k, dtype=t.dtype, device=y.device)
+
+
+def nonzero(xp: Any, total: Array) -> Array:
+    """A sum of weights to divide by: where it is 0, every term is, and their mean is 0."""
+    return xp.maximum(total, xp.full_like(total, float(xp.finfo(total.dtype).smallest_normal) * 2.0 ** 27))
+
+
+def numbers_from_0(name: str, values: Any) -> list[float]:
+    if isinstance(values, (str, dict)):
+        raise TypeError(f"{name} is a list with a number for each class, in their order, got {values!r}")
+    numbers = [float(v) for v in values]
+    if not all(0.0 <= v < math.inf for v in numbers) or not sum(numbers) > 0:
+        raise ValueError(f"{name} holds numbers from 0 on, not all of them 0, got {numbers}")
+    return numbers
+
+
+def check_distributions(loss: Loss, t: Any, name: str) -> None:
+    """Probabilities over the last axis, that sum to 1."""
+    sums = t.sum(axis=-1)
+    if t.min() < 0 or abs(sums - 1).max() > 1e-3:
+        raise ValueError(f"{name} holds probabilities that sum to 1 over the classes for {loss!r}, got values from {t.min():g} and sums "
+                         f"from {sums.min():g} to {sums.max():g}")
 
 
 def one_hot(xp: Any, t: Array, y: Array) -> Array:

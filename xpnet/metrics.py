@@ -8,7 +8,7 @@ A classification metric takes
 | y | shape | the prediction | t |
 |---|---|---|---|
 | scores of k ≥ 2 classes | floating (n, …, k) | the largest, of equals the first | labels (n, …) or one-hot (n, …, k) |
-| logits of a yes-or-no question | floating (n,) or (n, 1) | y > 0 | 0 or 1 (or -1 or 1) of any dtype |
+| logits of a yes-or-no question | floating (n,) or (n, 1) | y > 0 | 0 or 1, or -1 or 1; floating: above ½ or not |
 | predicted labels | integer (n, …) | y | labels (n, …) |
 
 Several yes-or-no outputs (n, k) look like scores and would be taken for them: judge them one by one, as y[:, j].
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .backend import index_add, namespace
-from .data import check_labels
+from .data import check_labels, mean_of_rows
 from .errors import unknown
 
 Array = Any
@@ -59,12 +59,11 @@ def r2(y: Array, t: Array) -> Array:
     if n < 2:
         raise ValueError(f"r2 takes at least two samples, got y of shape {tuple(y.shape)}")
     t, r = (xp.reshape(xp.astype(a, r.dtype), (n, -1)) for a in (t, r))
-    error = xp.sum(r * r, axis=0)
-    d = t - xp.mean(t, axis=0)
-    varies = xp.max(t, axis=0) > xp.min(t, axis=0)        # the sum of a constant's d² may round to more than 0
-    total = xp.where(varies, xp.sum(d * d, axis=0), xp.ones_like(error))
-    constant = xp.astype(error == 0, error.dtype)
-    return xp.mean(xp.where(varies, 1.0 - error / total, constant))
+    error = mean_of_rows(xp, r * r)
+    variance = mean_of_rows(xp, (t - mean_of_rows(xp, t)) ** 2)
+    varies = xp.max(t, axis=0) > xp.min(t, axis=0)        # a constant's variance may round to more than 0
+    quotient = error / xp.where(varies, variance, xp.ones_like(variance))
+    return xp.mean(xp.where(varies, 1.0 - quotient, xp.astype(error == 0, error.dtype)))
 
 
 def _residual(y: Array, t: Array) -> tuple[Any, Array]:
@@ -226,3 +225,25 @@ def get_metric(metric: Any) -> Metric:
     if metric not in NAMES:
         raise unknown("metric", metric, NAMES)
     return NAMES[metric]
+
+
+RESERVED = ("epoch", "loss", "lr", "time")                # the history's own columns
+
+
+def named_metrics(metrics: Any) -> dict[str, Metric]:
+    """{name: metric} of one metric, a sequence of metrics, or such a dictionary.
+
+    Raises ValueError where two have the same name, as two lambdas do, or one has the name of a column that the history has anyway.
+    """
+    if isinstance(metrics, dict):
+        pairs = list(metrics.items())
+    else:
+        chosen = [metrics] if isinstance(metrics, str) or callable(metrics) else metrics
+        pairs = [(m if isinstance(m, str) else getattr(m, "__name__", repr(m)), m) for m in chosen]
+    named: dict[str, Metric] = {}
+    for name, metric in pairs:
+        if name in named or name in RESERVED or name.startswith("val_"):
+            why = "two metrics have it" if name in named else "columns of the history are named so"
+            raise ValueError(f"{name!r} cannot be the name of a metric: {why}; name it yourself: metrics={{'my_name': function}}")
+        named[name] = get_metric(metric)
+    return named

@@ -4,6 +4,8 @@ Training reads the loss only when progress is read, so the run is some steps pas
 pure function of the step and batches of the epoch, so the replay meets the same numbers.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from .backend import Random
@@ -19,25 +21,37 @@ class Watch(Context):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.path: list[str] = []
-        self.found = ""
+        self.found: list[str] = []
 
     def look(self, what: str, value: Any) -> None:
         if not self.found and not all_finite(self.xp, value):
-            self.found = what
+            self.found.append(what)
 
     def forward(self, name: str, layer: Layer, params: dict[str, Any], x: Any) -> tuple[Any, Backward]:
-        self.path.append(name)
-        y, back = super().forward(name, layer, params, x)
-        where = f"layer {'.'.join(self.path)} ({layer!r})"
-        self.path.pop()
+        here = [*self.path, name]
+        where = f"layer {'.'.join(here)} ({layer!r})"
+        with self._at(here):
+            y, back = super().forward(name, layer, params, x)
         self.look(f"the output of {where}", y)
 
         def backward(dy: Any, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
-            dx, grads = back(dy, input_grad)
+            with self._at(here):                          # a Checkpoint runs its layers again, below this path
+                dx, grads = back(dy, input_grad)
             self.look(f"a gradient of {where}", (dx, *_leaves(grads)))
             return dx, grads
 
         return y, backward
+
+    @contextlib.contextmanager
+    def _at(self, path: list[str]) -> Iterator[None]:
+        before, self.path = self.path, path
+        yield
+        self.path = before
+
+    def replay(self, site: int) -> "Watch":
+        again: Any = super().replay(site)
+        again.path, again.found = self.path, self.found
+        return again
 
 
 def find_nonfinite(model: Any, loss: Any, optimizer: Any, kept: Any, batches: Any, first_step: int) -> str:
@@ -57,20 +71,17 @@ def find_nonfinite(model: Any, loss: Any, optimizer: Any, kept: Any, batches: An
 
 
 def _watched_step(model: Any, loss: Any, optimizer: Any, x: Any, t: Any, w: list[Any]) -> str:
-    ctx = Watch(model.xp, True, Random(model.seed, model.step), model.state)
+    ctx = Watch(model._layers_xp, True, Random(model.seed, model.step), model.state)
     ctx.look("the input x", x)
-    y, back = model.net.forward(model._views, x, ctx)
+    y, backward = model.run(x, ctx)
     ctx.look("the network's output", y)
     value, dy = loss(y, t, *w)
     ctx.look(f"the loss {loss!r}", value)
     ctx.look("∂L/∂y of the loss", dy)
-    _, grads = back(dy, False)
-    model._write(grads)
-    model.state.update(ctx.updates)
-    model.step += 1
+    backward(dy)
     optimizer.step(model, model.grads)
     ctx.look(f"the parameters after the step of {optimizer!r}", model.params)
-    return ctx.found
+    return ctx.found[0] if ctx.found else ""
 
 
 def all_finite(xp: Any, value: Any) -> bool:

@@ -1,10 +1,12 @@
 """The one place that knows which array library runs: everything else is written against its namespace `xp`."""
 
-from .elementwise import elementwise
-from .random import Random
+from .elementwise import HasRules, Rule, elementwise
+from .graph import Recorder
+from .random import DeviceRandom, Random
+from .reduce import sum_of
 from .registry import Backend, available_backends, backend_of, get_backend, kind, namespace
 from .scatter import index_add
 from .special import erf
 
-__all__ = ["Backend", "Random", "available_backends", "backend_of", "elementwise", "erf", "get_backend",
-           "index_add", "kind", "namespace"]
+__all__ = ["Backend", "DeviceRandom", "HasRules", "Random", "Recorder", "Rule", "available_backends", "backend_of", "elementwise", "erf",
+           "get_backend", "index_add", "kind", "namespace", "sum_of"]

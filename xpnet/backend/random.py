@@ -72,7 +72,7 @@ class Random:
         self.seed, self.step, self.site = seed, step, site
 
     def bits(self, xp: Any, count: int, device: Any) -> Array:
-        """(count,) integers, uniform on [0, 2³²)."""
+        """(count,) integers, uniform on [0, 2³²), of a dtype that the library can shift and compare."""
         key = _mix64(_mix64(_mix64(self.seed & _MASK64) ^ self.step) ^ self.site)
         self.site += 1
         key0, key1 = key & 0xFFFFFFFF, key >> 32
@@ -81,8 +81,9 @@ class Random:
             hash_rule_int64(xp, h, key0, key1)
             return h
         if kind(xp) == "cupy":
-            import numpy as np                            # a Python int above 2³¹ is int64 to a fused kernel
+            import numpy as np
 
+            # A Python int above 2³¹ would be int64 to a fused kernel.
             h = xp.arange(count, dtype=xp.uint32)
             hash_rule(xp, h, np.uint32(key0), np.uint32(key1))
             return h
@@ -101,3 +102,34 @@ class Random:
         u1 = 1.0 - self.uniform(xp, shape, dtype, device)   # in (0, 1]: its logarithm is finite
         u2 = self.uniform(xp, shape, dtype, device)
         return xp.sqrt(-2.0 * xp.log(u1)) * xp.cos((2.0 * math.pi) * u2)
+
+
+class DeviceRandom(Random):
+    """Random whose step is a (1,) uint64 CuPy array, read on the device: the same bits as of a Random with that number.
+
+    A recorded graph draws them anew each time that it is replayed (see xpnet/capture.py).
+    """
+
+    __slots__ = ()
+
+    def bits(self, xp: Any, count: int, device: Any) -> Array:
+        key0, key1 = self.keys_rule(xp, self.step, xp.uint64(_mix64(self.seed & _MASK64)), xp.uint64(self.site))
+        self.site += 1
+        h = xp.arange(count, dtype=xp.uint32)
+        hash_rule(xp, h, key0, key1)
+        return h
+
+    @staticmethod
+    @elementwise
+    def keys_rule(xp: Any, step: Array, seed: Any, site: Any) -> tuple[Array, Array]:
+        """The two halves of `Random.bits`' key, from the mixed seed."""
+        key = _mix64_array(xp, _mix64_array(xp, seed ^ step) ^ site)
+        return xp.astype(key & xp.uint64(0xFFFFFFFF), xp.uint32), xp.astype(key >> xp.uint64(32), xp.uint32)
+
+
+def _mix64_array(xp: Any, x: Array) -> Array:
+    """`_mix64` of uint64 arrays, whose arithmetic wraps by itself."""
+    x = x + xp.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> xp.uint64(30))) * xp.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> xp.uint64(27))) * xp.uint64(0x94D049BB133111EB)
+    return x ^ (x >> xp.uint64(31))

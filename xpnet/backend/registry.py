@@ -4,6 +4,7 @@ A backend is named in one place only, `Model(net, backend=...)`. Importing this 
 array-api-compat, CuPy and PyTorch are imported when a backend is first asked for.
 """
 
+import importlib
 import importlib.util
 import os
 from typing import Any
@@ -26,7 +27,8 @@ class Backend:
     xp      its Array API namespace (through array-api-compat)
     device  what arrays are made on
 
-    `with backend:` makes its device the current one (CuPy's device is a context, not an argument).
+    `with backend:` makes its device the current one (CuPy's device is a context, not an argument), and says what to do where the GPU's
+    memory does not suffice.
     """
 
     def __init__(self, kind: str, index: str = "", xp: Any = None):
@@ -40,8 +42,8 @@ class Backend:
             raise BackendError(f"backend {self.name!r}: NumPy has no devices; use 'numpy'")
         if self.kind == "torch":
             try:
-                return self.xp.device(index or "cpu")
-            except RuntimeError as e:
+                return self.xp.empty(0, device=index or "cpu").device   # asks the device, not only for its name
+            except (RuntimeError, AssertionError) as e:
                 raise BackendError(f"backend {self.name!r}: {str(e).splitlines()[0]}") from e
         if self.kind == "array-api-strict":
             try:
@@ -57,9 +59,11 @@ class Backend:
             self.device.__enter__()
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if self.kind == "cupy":
-            self.device.__exit__(*exc)
+            self.device.__exit__(kind, error, trace)
+            if error is not None and _is_out_of_memory(error):
+                raise BackendError(self._out_of_memory(error)) from error
 
     def __repr__(self) -> str:
         return f"Backend({self.name!r})"
@@ -77,17 +81,19 @@ class Backend:
         if isinstance(dtype, str):
             dtype = getattr(self.xp, dtype)
         if self.owns(x):
-            return x if dtype is None or x.dtype == dtype else self.xp.astype(x, dtype)
+            if dtype is None or x.dtype == dtype:
+                return x
+            with self:
+                return self.xp.astype(x, dtype)
         host = to_host(x)
+        if dtype is not None:                             # on the host: the device may have no float64
+            host = host.astype(getattr(dtype, "__name__", str(dtype)).rpartition(".")[2], copy=False)
         if self.kind == "numpy":
-            return host if dtype is None or host.dtype == dtype else host.astype(dtype)
+            return host
+        if self.kind == "torch":                          # takes no negative strides, and warns of read-only memory
+            host = np.require(host, requirements=["C", "W"])
         with self:
-            if self.kind == "torch" and not host.flags.writeable:
-                host = host.copy()                        # torch warns when it is given read-only memory
-            if self.kind == "cupy":
-                return self.xp.asarray(host, dtype=dtype)
-            made = self.xp.asarray(host, device=self.device)
-            return made if dtype is None or made.dtype == dtype else self.xp.astype(made, dtype)
+            return self.xp.asarray(host) if self.kind == "cupy" else self.xp.asarray(host, device=self.device)
 
     def to_host(self, x: Any) -> np.ndarray:
         """x as a NumPy array; waits for the device."""
@@ -111,11 +117,19 @@ class Backend:
             torch.cuda.synchronize(self.device)
 
     def free_memory(self) -> float:
-        """Bytes that may still be allocated on the device; infinite on the host."""
+        """Bytes that may still be allocated on the device, those that CuPy's pool holds unused among them; infinite on the host."""
         if self.kind == "cupy":
+            import cupy
+
             with self:
-                return float(self.device.mem_info[0])
+                return float(self.device.mem_info[0] + cupy.get_default_memory_pool().free_bytes())
         return float("inf")
+
+    def _out_of_memory(self, error: BaseException) -> str:
+        free, total = self.device.mem_info
+        return (f"backend {self.name!r}: the GPU's memory does not suffice ({error}); GPU {self.device.id} has {total / 1e6:,.0f} MB, "
+                f"of which {free / 1e6:,.0f} are free. Take a smaller batch_size or network, wrap layers in Checkpoint, leave the data "
+                "on the host and give fit an iterable of batches, or end what else nvidia-smi shows on this GPU")
 
     def describe(self) -> str:
         """What runs, on what: for reports and the test header."""
@@ -125,7 +139,10 @@ class Backend:
             import cupy
 
             name = cupy.cuda.runtime.getDeviceProperties(self.device.id)["name"].decode()
-            return f"cupy {cupy.__version__} on {name}"
+            version = ".".join(cupy.__version__.split(".")[:2])
+            if name.startswith("cuda-on-cpu"):
+                return f"cupy {version} on an emulated device"
+            return f"cupy {version} on {'an' if name.startswith('NVIDIA') else 'a'} {name}"
         version = np.__version__ if self.kind == "numpy" else metadata.version(_MODULE[self.kind].replace("_", "-"))
         return f"{self.kind} {version} on {self.device}"
 
@@ -136,17 +153,12 @@ _kinds: dict[Any, str] = {}
 
 
 def _import(kind: str) -> Any:
-    if kind == "numpy":
-        import array_api_compat.numpy as xp
-    elif kind == "cupy":
+    """The namespace of a library, imported when it is first asked for."""
+    if kind == "cupy":
         _require_cupy()
-        import array_api_compat.cupy as xp
-    elif kind == "torch":
-        _require(kind)
-        import array_api_compat.torch as xp
     else:
         _require(kind)
-        import array_api_strict as xp
+    xp = importlib.import_module("array_api_strict" if kind == "array-api-strict" else f"array_api_compat.{kind}")
     _kinds[xp] = kind
     return xp
 
@@ -157,29 +169,59 @@ def _require(kind: str) -> None:
 
 
 def _require_cupy() -> None:
-    """Availability is a question to the driver, not to the import system: `import cupy` works without a GPU."""
+    """Availability is a question to the driver and to CUDA's libraries, not to the import system: `import cupy` works without a GPU."""
     _require("cupy")
-    import cupy
-
     try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as e:                                # CUDARuntimeError, or a missing shared library
-        raise BackendError(
-            f"backend 'cupy': CuPy {cupy.__version__} is installed but no NVIDIA driver answers ({e}); "
-            "install the NVIDIA driver, or use backend='numpy'") from e
+        import cupy
+    except ImportError as e:
+        raise BackendError(f"backend 'cupy': CuPy cannot be imported: {e}; install it anew: {_INSTALL['cupy']}") from e
+
+    runtime, installed = cupy.cuda.runtime, f"CuPy {cupy.__version__} is installed"
+    no_gpu = "backend 'cupy': the NVIDIA driver reports no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES, or use backend='numpy'"
+    built = runtime.runtimeGetVersion() // 1000
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as e:
+        driver = runtime.driverGetVersion()               # the newest CUDA that it can run; 0 without a driver
+        if driver == 0:
+            raise BackendError(f"backend 'cupy': no NVIDIA driver: {installed} but no NVIDIA driver answers ({e}); "
+                               "install the NVIDIA driver, or use backend='numpy'") from e
+        if driver // 1000 < built:
+            raise BackendError(f"backend 'cupy': wrong CUDA version: {installed} for CUDA {built}, the NVIDIA driver runs CUDA "
+                               f"{_version(driver)} at most; update the driver, or pip uninstall cupy-cuda{built}x and "
+                               f"{_INSTALL['cupy']}") from e
+        raise BackendError(no_gpu) from e
     if count == 0:
-        raise BackendError("backend 'cupy': the NVIDIA driver reports no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES, "
-                           "or use backend='numpy'")
+        raise BackendError(no_gpu)
+    try:                                                  # else they would be missed at the first kernel, and at the first product
+        cupy.cuda.nvrtc.getVersion()
+        cupy.cuda.cublas.getVersion                       # noqa: B018 (loads the library)
+    except (ImportError, AttributeError, RuntimeError) as e:
+        raise BackendError(f"backend 'cupy': CUDA libraries are missing: {installed} for CUDA {built} ({' '.join(str(e).split())}); "
+                           f"install them: pip install 'cupy-cuda{built}x[ctk]', or the CUDA {built} toolkit") from e
+
+
+def _version(number: int) -> str:
+    """CUDA's way to write 12.4 is 12040."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """From CuPy's pool, or from what allocates beside it: the runtime, the driver when it loads a kernel, cuBLAS."""
+    text = str(error)
+    return type(error).__name__ == "OutOfMemoryError" or \
+        any(name in text for name in ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"))
 
 
 def _cupy_device(index: str) -> Any:
     import cupy
 
     count = cupy.cuda.runtime.getDeviceCount()
-    if index and not index.isdigit():
+    if index and not (index.isascii() and index.isdigit()):
         raise BackendError(f"backend 'cupy:{index}': the device is a number, as in 'cupy:0'")
     if index and int(index) >= count:
-        raise BackendError(f"backend 'cupy:{index}': there is no such GPU, the driver reports {count} (0 to {count - 1})")
+        raise BackendError(f"backend 'cupy:{index}': there is no such GPU, the driver reports {count} (0 to {count - 1}); check nvidia-smi "
+                           "and CUDA_VISIBLE_DEVICES")
     return cupy.cuda.Device(int(index)) if index else cupy.cuda.Device()
 
 
@@ -214,6 +256,8 @@ def backend_of(x: Any) -> Backend:
     name = kind(xp)
     if name == "numpy":
         return get_backend("numpy")
+    if name == "cupy":
+        return Backend(name, str(x.device.id), xp=xp)
     made = Backend(name, xp=xp)
     made.device = x.device
     return made
@@ -241,6 +285,13 @@ def get_backend(backend: Any = None) -> Backend:
     """A backend from its name ("numpy", "cupy", "cupy:1", "torch", "array-api-strict:device1"), a namespace or a Backend.
 
     None means the environment variable XPNET_BACKEND, else NumPy.
+
+    "cupy:1" is the second GPU; "cupy" the one that is current now. What a model does, and `fit`, `evaluate` and `batches`, is done on the
+    model's GPU, whichever is current. A loss, a metric or any array operation of your own is not: CuPy runs it on the *current* GPU, and
+    where the arrays lie on another one it warns and reads them across (or raises ValueError, where the two cannot reach each other), and
+    leaves the result on the wrong one. So with a GPU that is not the current one write your own loop within `with model.backend:`. For
+    one GPU to a process, CUDA_VISIBLE_DEVICES=1 and plain "cupy" do the same.
+
     Raises BackendError where it cannot be used here, saying why, and ValueError for an unknown name.
     """
     if backend is None:
@@ -248,8 +299,9 @@ def get_backend(backend: Any = None) -> Backend:
     if isinstance(backend, Backend):
         return backend
     if not isinstance(backend, str):                      # a namespace: numpy, cupy, torch, or its compat twin
+        library = getattr(backend, "__name__", "").removeprefix("array_api_compat.")
         for name in NAMES:
-            if _MODULE[name] in getattr(backend, "__name__", "").split("."):
+            if library == _MODULE[name]:
                 return Backend(name)
         raise unknown("backend", getattr(backend, "__name__", backend), NAMES)
     name, _, index = backend.partition(":")

@@ -40,8 +40,9 @@ def erf(xp: Any, x: Array) -> Array:
     f = _found.get(xp)
     if f is None:
         find = _FIND.get(kind(xp))
-        f = _found[xp] = find() if find else lambda x: erf_plain(xp, x)
-    return f(x)
+        f = _found[xp] = find() if find else getattr(xp, "erf", lambda x: erf_plain(xp, x))
+    y = f(x)
+    return y if y.dtype == x.dtype else xp.astype(y, x.dtype)   # SciPy's and CuPy's make float32 of float16
 
 
 # Rational approximations of W. J. Cody, "Rational Chebyshev approximations for the error function" (1969), in the

@@ -9,15 +9,16 @@ import functools
 import math
 from typing import Any
 
-from ..backend import elementwise, erf
+from ..backend import HasRules, Rule, elementwise, erf
 from ..backend.special import SQRT_2, SQRT_2_PI
 from ..errors import unknown
+from ..initializers import constant
 from ..layer import Backward, Context, Layer, Param, takes
 
 Array = Any
 
 
-class Activation(Layer):
+class Activation(HasRules, Layer):
     """y = f(x), dx = dy · f'(x). A subclass writes `f` and `df`, and gets the layer, its fused form and the form with a bias."""
 
     keeps_features = True
@@ -33,32 +34,32 @@ class Activation(Layer):
         raise NotImplementedError
 
     @functools.cached_property
-    def rule(self) -> elementwise:
+    def rule(self) -> Rule:
         """f as one rule."""
         def rule(xp: Any, x: Array) -> Array:
             return self.f(xp, x)
 
         rule.__name__ = f"{type(self).__name__.lower()}"
-        return elementwise(rule)
+        return Rule(rule)
 
     @functools.cached_property
-    def bias_rule(self) -> elementwise:
+    def bias_rule(self) -> Rule:
         """z += b, then f(z), as one rule, for `Dense(..., activation=)`: z is the caller's own."""
         def rule(xp: Any, z: Array, b: Array) -> Array:
             z += b
             return self.f(xp, z)
 
         rule.__name__ = f"bias_{type(self).__name__.lower()}"
-        return elementwise(rule)
+        return Rule(rule)
 
     @functools.cached_property
-    def backward_rule(self) -> elementwise:
+    def backward_rule(self) -> Rule:
         """dy · f' as one rule."""
         def rule(xp: Any, dy: Array, s: Array) -> Array:
             return self.df(xp, dy, s)
 
         rule.__name__ = f"{type(self).__name__.lower()}_backward"
-        return elementwise(rule)
+        return Rule(rule)
 
     def forward(self, params: dict[str, Any], x: Array, ctx: Context) -> tuple[Array, Backward]:
         xp = ctx.xp
@@ -292,7 +293,7 @@ class PReLU(Layer):
     def __init__(self, features: int | None = None, init: Any = None):
         self.features = features
         self.in_features = self.out_features = features
-        self.a = Param((features or 1,), _quarter if init is None else init)
+        self.a = Param((features or 1,), constant(0.25) if init is None else init)
 
     def params(self) -> dict[str, Param]:
         return {"a": self.a}
@@ -383,12 +384,6 @@ def _prelu(xp: Any, x: Array, a: Array) -> Array:
 def _prelu_backward(xp: Any, dy: Array, x: Array, a: Array) -> Array:
     positive = xp.astype(x > 0.0, dy.dtype)
     return dy * (positive + (1.0 - positive) * a)
-
-
-def _quarter(rng: Any, shape: tuple[int, ...]) -> Any:
-    from ..initializers import constant
-
-    return constant(0.25)(rng, shape)
 
 
 NAMES: dict[str, type[Layer]] = {

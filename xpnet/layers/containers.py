@@ -3,13 +3,15 @@
 from typing import Any
 
 from ..errors import LayerError
-from ..layer import Backward, Context, Layer, walk_params
+from ..layer import Backward, Context, Layer, takes, walk_params
 
 Array = Any
 
 
 class Container(Layer):
     """Layers in order, named "0", "1", ... in paths. The same layer may come more than once: it shares its parameters."""
+
+    takes_tuples = True                                   # as far as its layers do
 
     def __init__(self, *layers: Layer):
         if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
@@ -26,7 +28,11 @@ class Container(Layer):
         return dict(self.named)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
+        return f"{type(self).__name__}({', '.join([*map(repr, self.layers), *self.options()])})"
+
+    def options(self) -> list[str]:
+        """Arguments beside the layers that are not the defaults, as they are written."""
+        return []
 
 
 class Sequential(Container):
@@ -51,8 +57,8 @@ class Sequential(Container):
     def forward(self, params: dict[str, Any], x: Any, ctx: Context) -> tuple[Any, Backward]:
         tape = []
         for name, layer in self.named:
-            x, backward = ctx.forward(name, layer, params, x)
-            tape.append(backward)
+            x, back = ctx.forward(name, layer, params, x)
+            tape.append(back)
 
         def backward(dy: Any, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
             grads: dict[str, Any] = {name: {} for name, _ in self.named}
@@ -74,6 +80,8 @@ class Residual(Sequential):
     """
 
     def forward(self, params: dict[str, Any], x: Array, ctx: Context) -> tuple[Array, Backward]:
+        if isinstance(x, tuple):
+            raise takes("(batch, ...)", x)
         fx, back = super().forward(params, x, ctx)
         if fx.shape != x.shape:
             raise LayerError(f"adds f(x) to x, but f(x) has shape {tuple(fx.shape)} and x {tuple(x.shape)}")
@@ -113,24 +121,28 @@ class Parallel(Container):
 
     def __init__(self, *layers: Layer, split: bool = False):
         super().__init__(*layers)
+        if not layers:
+            raise ValueError("Parallel takes at least one layer")
         self.split = split
+
+    def options(self) -> list[str]:
+        return ["split=True"] if self.split else []
 
     def forward(self, params: dict[str, Any], x: Any, ctx: Context) -> tuple[Any, Backward]:
         if self.split and not (isinstance(x, tuple) and len(x) == len(self.layers)):
             raise LayerError(f"takes a tuple of {len(self.layers)} arrays, one a branch, got "
                              f"{f'a tuple of {len(x)}' if isinstance(x, tuple) else type(x).__name__}")
         xs = x if self.split else (x,) * len(self.layers)
-        runs = [ctx.forward(name, layer, params, xi) for (name, layer), xi in zip(self.named, xs)]
+        ys, tape = zip(*(ctx.forward(name, layer, params, xi) for (name, layer), xi in zip(self.named, xs)))
 
         def backward(dy: Any, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
-            back = [run[1](dyi, input_grad) for run, dyi in zip(runs, dy)]
-            grads = {name: g for (name, _), (_, g) in zip(self.named, back)}
+            dxs, branch_grads = zip(*(back(dyi, input_grad) for back, dyi in zip(tape, dy)))
+            grads = {name: g for (name, _), g in zip(self.named, branch_grads)}
             if not input_grad:
                 return None, grads
-            dxs = tuple(dx for dx, _ in back)
             return (dxs if self.split else add_all(dxs)), grads
 
-        return tuple(y for y, _ in runs), backward
+        return ys, backward
 
 
 class Concat(Container):
@@ -143,18 +155,21 @@ class Concat(Container):
         if axis == -1 and all(sizes):
             self.out_features = sum(s for s in sizes if s)
 
+    def options(self) -> list[str]:
+        return [] if self.axis == -1 else [f"axis={self.axis}"]
+
     def forward(self, params: dict[str, Any], x: Array, ctx: Context) -> tuple[Array, Backward]:
         xp, axis = ctx.xp, self.axis
-        runs = [ctx.forward(name, layer, params, x) for name, layer in self.named]
-        ys = [y for y, _ in runs]
+        ys, tape = zip(*(ctx.forward(name, layer, params, x) for name, layer in self.named))
+        sizes = [y.shape[axis] for y in ys]
         for y in ys[1:]:
             if y.ndim != ys[0].ndim or any(a != b for i, (a, b) in enumerate(zip(y.shape, ys[0].shape)) if i != axis % y.ndim):
                 raise LayerError(f"joins its branches along axis {axis}, but they have shapes {[tuple(y.shape) for y in ys]}")
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
             grads, dxs, start = {}, [], 0
-            for (name, _), (y, back) in zip(self.named, runs):
-                stop = start + y.shape[axis]
+            for (name, _), back, size in zip(self.named, tape, sizes):
+                stop = start + size
                 part: list[Any] = [slice(None)] * dy.ndim
                 part[axis] = slice(start, stop)
                 dx, grads[name] = back(dy[tuple(part)], input_grad)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ..backend import sum_of
+from ..errors import LayerError, whole
 from ..layer import Backward, Context, Layer, Param, takes
 from .activations import Activation, get_activation
 
@@ -28,11 +30,8 @@ class Dense(Layer):
 
     def __init__(self, in_features: int, out_features: int, activation: Any = None, *, init: Any = "glorot_uniform",
                  bias: bool = True, bias_init: Any = "zeros"):
-        for name, size in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"Dense: {name} is a positive integer, got {size!r}")
-        self.in_features = in_features
-        self.out_features = out_features
+        self.in_features = in_features = whole("Dense: in_features", in_features, 1)
+        self.out_features = out_features = whole("Dense: out_features", out_features, 1)
         self.activation = get_activation(activation)
         self.W = Param((in_features, out_features), init)
         self.b = Param((out_features,), bias_init, bias=True) if bias else None
@@ -48,31 +47,33 @@ class Dense(Layer):
         if x.shape[-1:] != W.shape[:1]:
             raise takes(f"(batch, {self.in_features})", x)
         if x.dtype != W.dtype:
-            raise TypeError(f"{self!r} has {W.dtype} parameters, got x of dtype {x.dtype}: convert x first")
-        z = x @ W
+            raise LayerError(f"has parameters of dtype {W.dtype}, got x of dtype {x.dtype}; convert x first")
+        rows = x if x.ndim == 2 else xp.reshape(x, (-1, self.in_features))   # leading axes are rows
+        z = rows @ W
         f = self.activation
-        if f is None:
-            if self.b is not None:
-                z += params["b"]                          # in place: z was made here
-            y, back = z, None
-        elif isinstance(f, Activation) and self.b is not None:
+        back: Any = None
+        if isinstance(f, Activation) and self.b is not None:
             y, back = bias_activation(f, z, params["b"], xp)
         else:
             if self.b is not None:
-                z += params["b"]
-            y, back = ctx.forward("activation", f, params, z)
+                z += params["b"]                          # in place: z was made here
+            y = z
+            if f is not None:
+                y, back = ctx.forward("activation", f, params, z)
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
-            dz, grads = (dy, {}) if back is None else back(dy)
-            grads = {"activation": grads}
-            # Leading axes are rows: the sum over rows is the product over all of them.
-            x2, dz2 = (x, dz) if x.ndim == 2 else (xp.reshape(x, (-1, W.shape[0])), xp.reshape(dz, (-1, W.shape[1])))
-            grads["W"] = x2.T @ dz2
+            dy = dy if x.ndim == 2 else xp.reshape(dy, (-1, self.out_features))
+            dz, inner = (dy, {}) if back is None else back(dy)
+            grads = {"activation": inner}
+            grads["W"] = rows.T @ dz
             if self.b is not None:
-                grads["b"] = xp.sum(dz2, axis=0)
-            return (dz @ W.T if input_grad else None), grads
+                grads["b"] = sum_of(xp, dz, axis=0)
+            if not input_grad:
+                return None, grads
+            dx = dz @ W.T
+            return (dx if x.ndim == 2 else xp.reshape(dx, x.shape)), grads
 
-        return y, backward
+        return (y if x.ndim == 2 else xp.reshape(y, (*x.shape[:-1], self.out_features))), backward
 
     def __repr__(self) -> str:
         f = "" if self.activation is None else f", {self.activation!r}"

@@ -1,7 +1,9 @@
 """Dropout: noise in training, the identity in inference."""
 
+import math
 from typing import Any
 
+from ..backend import elementwise
 from ..layer import Backward, Context, Layer
 
 Array = Any
@@ -26,14 +28,20 @@ class Dropout(Layer):
         if not ctx.training or self.p == 0.0:
             return x, lambda dy, input_grad=True: (dy if input_grad else None, {})
         xp = ctx.xp
-        u = ctx.random.uniform(xp, x.shape, x.dtype, x.device)
-        m = xp.astype(u >= self.p, x.dtype)
-        m *= 1.0 / (1.0 - self.p)
+        bits = xp.reshape(ctx.random.bits(xp, math.prod(x.shape), x.device), x.shape)
+        y, m = dropout_rule(xp, x, bits, math.ceil(self.p * 2 ** 24), 1.0 / (1.0 - self.p))
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
             return (dy * m if input_grad else None), {}
 
-        return x * m, backward
+        return y, backward
 
     def __repr__(self) -> str:
         return f"Dropout({self.p:g})"
+
+
+@elementwise
+def dropout_rule(xp: Any, x: Array, bits: Array, least: int, scale: float) -> tuple[Array, Array]:
+    """y and m / (1 - p), with m = [u ≥ p] decided on the upper 24 bits of u: the same units in every dtype."""
+    m = xp.astype((bits >> 8) >= least, x.dtype) * scale
+    return x * m, m

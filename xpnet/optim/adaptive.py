@@ -24,6 +24,12 @@ class AdaGrad(Optimizer):
         adagrad_rule(xp, p, g, self.state["s"], self._rate(lr), self.eps)
 
 
+@elementwise(inplace=True)
+def adagrad_rule(xp: Any, p: Array, g: Array, s: Array, lr: Any, eps: float) -> None:
+    s += g * g
+    p -= lr * g / (xp.sqrt(s) + eps)
+
+
 class RMSProp(Optimizer):
     """s ← α s + (1 - α) g²        θ ← θ - η g / (√s + ε)
 
@@ -38,6 +44,12 @@ class RMSProp(Optimizer):
 
     def update(self, xp: Any, p: Array, g: Array, lr: float, t: int) -> None:
         rmsprop_rule(xp, p, g, self.state["s"], self._rate(lr), 1.0 - self.alpha, self.eps)
+
+
+@elementwise(inplace=True)
+def rmsprop_rule(xp: Any, p: Array, g: Array, s: Array, lr: Any, one_minus_alpha: float, eps: float) -> None:
+    s += one_minus_alpha * (g * g - s)
+    p -= lr * g / (xp.sqrt(s) + eps)
 
 
 class AdaDelta(Optimizer):
@@ -56,6 +68,14 @@ class AdaDelta(Optimizer):
         adadelta_rule(xp, p, g, self.state["s"], self.state["u"], self._rate(lr), 1.0 - self.rho, self.eps)
 
 
+@elementwise(inplace=True)
+def adadelta_rule(xp: Any, p: Array, g: Array, s: Array, u: Array, lr: Any, one_minus_rho: float, eps: float) -> None:
+    s += one_minus_rho * (g * g - s)
+    delta = g * xp.sqrt(u + eps) / xp.sqrt(s + eps)
+    u += one_minus_rho * (delta * delta - u)
+    p -= lr * delta
+
+
 class Adam(Optimizer):
     """m ← β₁ m + (1 - β₁) g        v ← β₂ v + (1 - β₂) g²
     m̂ = m / (1 - β₁ᵗ)        v̂ = v / (1 - β₂ᵗ)        θ ← θ - η m̂ / (√v̂ + ε)
@@ -71,10 +91,27 @@ class Adam(Optimizer):
         super().__init__(lr, **options)
         self.beta1, self.beta2, self.eps = _fraction("beta1", beta1), _fraction("beta2", beta2), float(eps)
 
-    def update(self, xp: Any, p: Array, g: Array, lr: float, t: int) -> None:
+    def folded(self, lr: float, t: int) -> tuple[float, float]:
+        """η √(1 - β₂ᵗ)/(1 - β₁ᵗ) and ε √(1 - β₂ᵗ)"""
         c2 = math.sqrt(1.0 - self.beta2 ** t)
-        step_size = lr * c2 / (1.0 - self.beta1 ** t)
-        adam_rule(xp, p, g, self.state["m"], self.state["v"], self._rate(step_size), 1.0 - self.beta1, 1.0 - self.beta2, self.eps * c2)
+        return lr * c2 / (1.0 - self.beta1 ** t), self.eps * c2
+
+    def update(self, xp: Any, p: Array, g: Array, lr: float, t: int) -> None:
+        step_size, eps = self.folded(lr, t)
+        adam_rule(xp, p, g, self.state["m"], self.state["v"], self._rate(step_size), 1.0 - self.beta1, 1.0 - self.beta2, eps)
+
+
+def moments(m: Array, v: Array, g: Array, one_minus_beta1: float, one_minus_beta2: float) -> None:
+    """The two running averages of Adam and its kin, in place."""
+    m += one_minus_beta1 * (g - m)
+    v += one_minus_beta2 * (g * g - v)
+
+
+@elementwise(inplace=True)
+def adam_rule(xp: Any, p: Array, g: Array, m: Array, v: Array, step_size: Any, one_minus_beta1: float, one_minus_beta2: float,
+              eps: float) -> None:
+    moments(m, v, g, one_minus_beta1, one_minus_beta2)
+    p -= step_size * m / (xp.sqrt(v) + eps)
 
 
 class AdamW(Adam):
@@ -97,10 +134,17 @@ class AMSGrad(Adam):
     slots = ("m", "v", "v_max")
 
     def update(self, xp: Any, p: Array, g: Array, lr: float, t: int) -> None:
-        c2 = math.sqrt(1.0 - self.beta2 ** t)
-        step_size = lr * c2 / (1.0 - self.beta1 ** t)
+        step_size, eps = self.folded(lr, t)
         amsgrad_rule(xp, p, g, self.state["m"], self.state["v"], self.state["v_max"], self._rate(step_size), 1.0 - self.beta1,
-                     1.0 - self.beta2, self.eps * c2)
+                     1.0 - self.beta2, eps)
+
+
+@elementwise(inplace=True)
+def amsgrad_rule(xp: Any, p: Array, g: Array, m: Array, v: Array, v_max: Array, step_size: Any, one_minus_beta1: float,
+                 one_minus_beta2: float, eps: float) -> None:
+    moments(m, v, g, one_minus_beta1, one_minus_beta2)
+    v_max[...] = xp.maximum(v_max, v)
+    p -= step_size * m / (xp.sqrt(v_max) + eps)
 
 
 class NAdam(Adam):
@@ -130,6 +174,13 @@ class NAdam(Adam):
                    self.eps * c2)
 
 
+@elementwise(inplace=True)
+def nadam_rule(xp: Any, p: Array, g: Array, m: Array, v: Array, ahead: Any, now: Any, one_minus_beta1: float, one_minus_beta2: float,
+               eps: float) -> None:
+    moments(m, v, g, one_minus_beta1, one_minus_beta2)
+    p -= (ahead * m + now * g) / (xp.sqrt(v) + eps)
+
+
 class RAdam(Adam):
     """Adam whose adaptive step is left out while the variance of 1/√v̂ is not finite, and rectified by r after that.
 
@@ -150,6 +201,12 @@ class RAdam(Adam):
             warmup_rule(xp, p, g, m, v, self._rate(lr / c1), 1.0 - self.beta1, 1.0 - self.beta2)
 
 
+@elementwise(inplace=True)
+def warmup_rule(xp: Any, p: Array, g: Array, m: Array, v: Array, step_size: Any, one_minus_beta1: float, one_minus_beta2: float) -> None:
+    moments(m, v, g, one_minus_beta1, one_minus_beta2)
+    p -= step_size * m
+
+
 class Lion(Optimizer):
     """θ ← θ - η sign(β₁ m + (1 - β₁) g)        m ← β₂ m + (1 - β₂) g
 
@@ -168,58 +225,6 @@ class Lion(Optimizer):
 
     def _flush(self, xp: Any) -> None:
         """Nothing: the sign of the smallest m moves θ as far as that of the largest."""
-
-
-@elementwise(inplace=True)
-def adagrad_rule(xp: Any, p: Array, g: Array, s: Array, lr: Any, eps: float) -> None:
-    s += g * g
-    p -= lr * g / (xp.sqrt(s) + eps)
-
-
-@elementwise(inplace=True)
-def rmsprop_rule(xp: Any, p: Array, g: Array, s: Array, lr: Any, one_minus_alpha: float, eps: float) -> None:
-    s += one_minus_alpha * (g * g - s)
-    p -= lr * g / (xp.sqrt(s) + eps)
-
-
-@elementwise(inplace=True)
-def adadelta_rule(xp: Any, p: Array, g: Array, s: Array, u: Array, lr: Any, one_minus_rho: float, eps: float) -> None:
-    s += one_minus_rho * (g * g - s)
-    delta = g * xp.sqrt(u + eps) / xp.sqrt(s + eps)
-    u += one_minus_rho * (delta * delta - u)
-    p -= lr * delta
-
-
-@elementwise(inplace=True)
-def adam_rule(xp: Any, p: Array, g: Array, m: Array, v: Array, step_size: Any, one_minus_beta1: float, one_minus_beta2: float,
-              eps: float) -> None:
-    m += one_minus_beta1 * (g - m)
-    v += one_minus_beta2 * (g * g - v)
-    p -= step_size * m / (xp.sqrt(v) + eps)
-
-
-@elementwise(inplace=True)
-def amsgrad_rule(xp: Any, p: Array, g: Array, m: Array, v: Array, v_max: Array, step_size: Any, one_minus_beta1: float,
-                 one_minus_beta2: float, eps: float) -> None:
-    m += one_minus_beta1 * (g - m)
-    v += one_minus_beta2 * (g * g - v)
-    v_max[...] = xp.maximum(v_max, v)
-    p -= step_size * m / (xp.sqrt(v_max) + eps)
-
-
-@elementwise(inplace=True)
-def nadam_rule(xp: Any, p: Array, g: Array, m: Array, v: Array, ahead: Any, now: Any, one_minus_beta1: float, one_minus_beta2: float,
-               eps: float) -> None:
-    m += one_minus_beta1 * (g - m)
-    v += one_minus_beta2 * (g * g - v)
-    p -= (ahead * m + now * g) / (xp.sqrt(v) + eps)
-
-
-@elementwise(inplace=True)
-def warmup_rule(xp: Any, p: Array, g: Array, m: Array, v: Array, step_size: Any, one_minus_beta1: float, one_minus_beta2: float) -> None:
-    m += one_minus_beta1 * (g - m)
-    v += one_minus_beta2 * (g * g - v)
-    p -= step_size * m
 
 
 @elementwise(inplace=True)

@@ -52,12 +52,23 @@ class Optimizer:
 
     def start(self, model: Any) -> None:
         """Make the state for a model: vectors of the parameters' layout."""
-        xp = model.xp
         self._for = model
         self.t = 0
         with model.backend:
-            self.state = {name: xp.zeros_like(model.params) for name in self.slots}
-            self._scale = self._vector(model, self._scales(model))
+            self.state = {name: model.xp.zeros_like(model.params) for name in self.slots}
+        self._arrange(model)
+
+    def _options(self) -> tuple[Any, ...]:
+        return self.weight_decay, self.decoupled, self.decay_biases, self.clip, tuple(self.lr_scale.items()), self.freeze
+
+    def _arrange(self, model: Any) -> None:
+        """The vectors that the options need, for as long as they are not changed."""
+        xp = model.xp
+        self._arranged = self._options()
+        with model.backend:
+            scale = self._scales(model)
+            self._scale = self._vector(model, scale)
+            self._trained = self._vector(model, (scale > 0) * 1.0) if self.freeze and self.clip else None
             decay = model.layout.mask(lambda paths, param: self.weight_decay if self.decay_biases or not param.bias else 0.0)
             self._decay = self.weight_decay if self.decay_biases else self._vector(model, decay)
             self._d: Any = xp.zeros_like(model.params) if self.clip or (self.weight_decay and not self.decoupled) else None
@@ -95,6 +106,8 @@ class Optimizer:
         """One update of model's parameters from the vector of gradients (`model.grads` when not given). No host synchronisation."""
         if self._for is not model:
             self.start_for(model)
+        elif self._arranged != self._options():           # changed since, as by a callback
+            self._arrange(model)
         xp, p = model.xp, model.params
         g = model.grads if grads is None else grads
         if g.shape != p.shape:
@@ -104,16 +117,22 @@ class Optimizer:
             if self._d is not None:
                 g = self._prepared(xp, p, g)
             self.t += 1
+            before = [] if model.mixed is None else [(v, xp.asarray(v, copy=True)) for v in (p, *self.state.values())]
             if self.weight_decay and self.decoupled:
                 decay_rule(xp, p, self._rate(lr) * self._decay)
             self.update(xp, p, g, lr, self.t)
+            for v, old in before:                         # gradients that overflowed float16 make no step
+                keep_rule(xp, v, old, model.mixed.finite)
             if self.slots and self.t % FLUSH_EVERY == 0 and model.backend.kind != "cupy":
                 self._flush(xp)
+        model.version += 1
 
     def _prepared(self, xp: Any, p: Array, g: Array) -> Array:
         """The gradient as the update sees it, clipped and with the L2 term, in a vector of its own: `model.grads` stays ∂L/∂θ."""
         d = self._d
         d[...] = g
+        if self._trained is not None:                     # what is frozen has no part in the norm
+            d *= self._trained
         if self.clip is not None:
             self.clip(xp, d)
         if self.weight_decay and not self.decoupled:
@@ -137,14 +156,18 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """The step number and copies of the state vectors, to resume from."""
-        return {"t": self.t, **{name: self._for.xp.asarray(v, copy=True) for name, v in self.state.items()}}
+        if self._for is None:
+            return {"t": 0}
+        with self._for.backend:
+            return {"t": self.t, **{name: self._for.xp.asarray(v, copy=True) for name, v in self.state.items()}}
 
     def load_state_dict(self, model: Any, state: Mapping[str, Any]) -> None:
         """Take up where `state_dict` was made."""
         self.start(model)
         self.t = int(state["t"])
-        for name in self.slots:
-            self.state[name][...] = model.asarray(state[name])
+        with model.backend:
+            for name in self.slots:
+                self.state[name][...] = model.asarray(state[name])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.lr if not callable(self.lr) else repr(self.lr)})"
@@ -160,6 +183,12 @@ def l2_rule(xp: Any, d: Array, p: Array, decay: Any) -> None:
 def decay_rule(xp: Any, p: Array, rate: Any) -> None:
     """θ ← θ - ηλθ"""
     p -= rate * p
+
+
+@elementwise(inplace=True)
+def keep_rule(xp: Any, v: Array, old: Array, keep: Array) -> None:
+    """v where keep is 1, what it was where keep is 0."""
+    v[...] = xp.where(keep > 0.0, v, old)
 
 
 @elementwise(inplace=True)

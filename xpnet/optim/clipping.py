@@ -16,7 +16,7 @@ class ClipValue:
         self.limit = float(limit)
 
     def __call__(self, xp: Any, g: Array) -> None:
-        clip_value_rule(xp, g, self.limit)
+        clip_value_rule(xp, g, -self.limit, self.limit)
 
 
 class ClipNorm:
@@ -31,9 +31,14 @@ class ClipNorm:
         self.max_norm = float(max_norm)
 
     def __call__(self, xp: Any, g: Array) -> None:
-        g *= self.max_norm / xp.maximum(xp.linalg.vector_norm(g), self.max_norm)   # the same as min(1, c/‖g‖), and 1 for ‖g‖ = 0
+        clip_norm_rule(xp, g, xp.linalg.vector_norm(g), self.max_norm)
 
 
 @elementwise(inplace=True)
-def clip_value_rule(xp: Any, g: Array, limit: float) -> None:
-    g[...] = xp.minimum(xp.maximum(g, -limit), limit)
+def clip_value_rule(xp: Any, g: Array, low: float, high: float) -> None:
+    g[...] = xp.minimum(xp.maximum(g, low), high)         # two numbers, since a fused kernel rounds its own -limit to float16
+
+
+@elementwise(inplace=True)
+def clip_norm_rule(xp: Any, g: Array, norm: Array, max_norm: float) -> None:
+    g *= max_norm / xp.maximum(norm, max_norm)            # the same as min(1, c/‖g‖), and 1 for ‖g‖ = 0

@@ -90,7 +90,8 @@ class OneCycle(Schedule):
 
     def __init__(self, lr: float, steps: int, peak: float = 0.3, start_div: float = 25.0, end_div: float = 25e4):
         super().__init__(lr)
-        self.steps, self.peak, self.start_div, self.end_div = _positive("steps", steps), float(peak), start_div, end_div
+        self.steps, self.peak = _positive("steps", steps), float(peak)
+        self.start_div, self.end_div = start_div, end_div
         if not 0.0 <= self.peak < 1.0:
             raise ValueError(f"OneCycle: peak is the part of the steps that rises, in [0, 1), got {peak!r}")
 
@@ -102,8 +103,9 @@ class OneCycle(Schedule):
 
 
 class Plateau(Schedule):
-    """η ← γ η when the observed value has not fallen below its best by `min_delta` for `patience` observations
+    """η ← γ η when the observed value has not fallen below its best by `min_delta` for more than `patience` observations
 
+    That is one more than EarlyStopping waits, and the same as PyTorch's ReduceLROnPlateau with threshold_mode="abs".
     `fit` calls `observe` with the validation loss (the training loss where there is none) after each epoch.
     """
 

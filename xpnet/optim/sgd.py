@@ -16,6 +16,11 @@ class SGD(Optimizer):
         sgd_rule(xp, p, g, self._rate(lr))
 
 
+@elementwise(inplace=True)
+def sgd_rule(xp: Any, p: Array, g: Array, lr: Any) -> None:
+    p -= lr * g
+
+
 class Momentum(Optimizer):
     """v ← μ v + g        θ ← θ - η v
 
@@ -32,6 +37,13 @@ class Momentum(Optimizer):
         momentum_rule(xp, p, g, self.state["v"], self._rate(lr), self.momentum)
 
 
+@elementwise(inplace=True)
+def momentum_rule(xp: Any, p: Array, g: Array, v: Array, lr: Any, momentum: float) -> None:
+    v *= momentum
+    v += g
+    p -= lr * v
+
+
 class Nesterov(Momentum):
     """v ← μ v + g        θ ← θ - η (g + μ v)
 
@@ -41,18 +53,6 @@ class Nesterov(Momentum):
 
     def update(self, xp: Any, p: Array, g: Array, lr: float, t: int) -> None:
         nesterov_rule(xp, p, g, self.state["v"], self._rate(lr), self.momentum)
-
-
-@elementwise(inplace=True)
-def sgd_rule(xp: Any, p: Array, g: Array, lr: Any) -> None:
-    p -= lr * g
-
-
-@elementwise(inplace=True)
-def momentum_rule(xp: Any, p: Array, g: Array, v: Array, lr: Any, momentum: float) -> None:
-    v *= momentum
-    v += g
-    p -= lr * v
 
 
 @elementwise(inplace=True)
