@@ -4,7 +4,9 @@ reductions are another number of launches. What needs no counter runs on a GPU t
 import contextlib
 import importlib
 import os
+import pathlib
 import pkgutil
+import runpy
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from cases import ACTIVATIONS, LAYERS, arrays
 from conftest import STATE, Bench
+from test_examples import small_mnist  # noqa: F401 (a fixture)
 from test_losses import ALL as LOSSES
 from test_losses import draw
 from test_losses import make as make_loss
@@ -37,6 +40,7 @@ from xpnet import (
     fit,
 )
 from xpnet.backend import Rule, kind
+from xpnet.data import Batches
 from xpnet.optim import Schedule
 
 pytestmark = pytest.mark.skipif(STATE["cupy"] is not None, reason=str(STATE["cupy"]))
@@ -333,3 +337,33 @@ def test_work_that_is_done_late_gives_the_same_numbers(emulator):
     printed = [subprocess.run([sys.executable, "-c", TRAIN], capture_output=True, text=True, check=True,
                               env={**os.environ, "CUDA_ON_CPU": "1", "CUDA_ON_CPU_ASYNC": late}).stdout for late in ("0", "1")]
     assert printed[0] == printed[1] != ""
+
+
+# The examples.
+
+@pytest.mark.parametrize("script", ["by_hand.py", "digits.py", "diabetes.py", "mnist.py", "new_layer.py", "spirals.py", "xor.py"])
+def test_an_example_copies_and_waits_between_epochs_only(script, emulator, monkeypatch, request):
+    """From one step of its optimizer to the next, a run asks the device for work and nothing else, but where an epoch begins or ends."""
+    folder = pathlib.Path(__file__).parent.parent / "examples"
+    arguments = ["--quick", "--backend", "cupy"]
+    if script == "mnist.py":
+        arguments += ["--data", str(request.getfixturevalue("small_mnist"))]
+    hidden, epochs, steps = [], [], []
+    step, begin = Optimizer.step, Batches.__iter__
+
+    def counted(self, model, grads=None):
+        step(self, model, grads)
+        counts = emulator.counters()
+        steps.append(1)
+        if any(counts[name] for name in counts if name.startswith(("h2d", "d2h")) or name in WAITS):
+            hidden.append(counts)
+        emulator.reset()
+
+    monkeypatch.setattr(Optimizer, "step", counted)
+    monkeypatch.setattr(Batches, "__iter__", lambda self: (epochs.append(1), begin(self))[1])
+    monkeypatch.setattr(xpnet.train._Bar, "due", lambda self: False)   # no progress within an epoch: it is when a loss is read
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    runpy.run_path(str(folder / script), run_name="__main__")
+    assert steps and len(hidden) <= len(epochs) + 1, (len(steps), len(epochs), hidden[-1])
+    if script in ("digits.py", "mnist.py", "by_hand.py", "spirals.py", "new_layer.py"):
+        assert len(steps) > 4 * len(epochs)               # there is something between the epochs' ends
