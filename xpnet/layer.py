@@ -167,6 +167,13 @@ def tree_map(f: Callable[[Any], Any], tree: Any) -> Any:
     return {k: tree_map(f, v) for k, v in tree.items()} if isinstance(tree, dict) else f(tree)
 
 
+def flatten(tree: Any, f: Callable[[Any], Any] = lambda leaf: leaf, path: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, by path."""
+    if not isinstance(tree, dict):
+        return {path: f(tree)}
+    return {k: v for name, sub in tree.items() for k, v in flatten(sub, f, f"{path}.{name}" if path else name).items()}
+
+
 def walk_layers(layer: Layer, path: str = "") -> list[tuple[str, Layer]]:
     """Every layer below and including `layer`, in forward order, with its path."""
     found = [(path, layer)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .errors import unknown
-from .layer import Layer, Param, draw, walk_layers, walk_params
+from .layer import Layer, Param, draw, flatten, walk_layers, walk_params
 
 Array = Any
 
@@ -122,12 +122,3 @@ def _place(tree: dict[str, Any], path: str, value: Any) -> None:
     for k in parents:
         tree = tree[k]
     tree[name] = value
-
-
-def flatten(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """The leaves of nested dictionaries, by path."""
-    leaves: dict[str, Any] = {}
-    for k, v in tree.items():
-        here = f"{path}.{k}" if path else k
-        leaves |= flatten(v, here) if isinstance(v, dict) else {here: v}
-    return leaves

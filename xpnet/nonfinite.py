@@ -10,7 +10,7 @@ from typing import Any
 
 from .backend import Random
 from .callbacks import restore, snapshot
-from .layer import Backward, Context, Layer
+from .layer import Backward, Context, Layer, flatten
 
 
 class Watch(Context):
@@ -37,7 +37,7 @@ class Watch(Context):
         def backward(dy: Any, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
             with self._at(here):                          # a Checkpoint runs its layers again, below this path
                 dx, grads = back(dy, input_grad)
-            self.look(f"a gradient of {where}", (dx, *_leaves(grads)))
+            self.look(f"a gradient of {where}", (dx, *flatten(grads).values()))
             return dx, grads
 
         return y, backward
@@ -91,7 +91,3 @@ def all_finite(xp: Any, value: Any) -> bool:
     if value is None or not xp.isdtype(value.dtype, "real floating"):
         return True
     return bool(xp.all(xp.isfinite(value)))
-
-
-def _leaves(tree: Any) -> list[Any]:
-    return [leaf for v in tree.values() for leaf in _leaves(v)] if isinstance(tree, dict) else [tree]

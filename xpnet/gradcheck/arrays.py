@@ -1,6 +1,5 @@
 """Arrays on the host, and trees of them."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,6 @@ def host(x: Any) -> np.ndarray:
 def hosts(value: Any) -> list[Any]:
     """The same of one array or of each in a tuple; None stays."""
     return [None if a is None else host(a) for a in (value if isinstance(value, tuple) else (value,))]
-
-
-def flatten(tree: Any, f: Callable[[Any], Any] = lambda leaf: leaf, path: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, by path."""
-    if not isinstance(tree, dict):
-        return {path: f(tree)}
-    return {k: v for name, sub in tree.items() for k, v in flatten(sub, f, f"{path}.{name}" if path else name).items()}
 
 
 def replaced(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:

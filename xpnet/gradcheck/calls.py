@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import Backend, Random
-from ..layer import Backward, Context, Layer
-from .arrays import flatten, host, hosts, same
+from ..layer import Backward, Context, Layer, flatten
+from .arrays import host, hosts, same
 
 Array = Any
 Step = tuple[str, Any, list[np.ndarray]]                  # the path of an innermost layer, the layer, its outputs

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..layer import flatten
 from ..layers.activations import Activation
-from .arrays import flatten, host, largest, near, replaced
+from .arrays import host, largest, near, replaced
 from .calls import Call, Runner
 from .differences import Place, places
 

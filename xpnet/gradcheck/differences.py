@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..layer import Layer
-from .arrays import flatten, host, largest, replaced, swapped
+from ..layer import Layer, flatten
+from .arrays import host, largest, replaced, swapped
 from .calls import Call, Runner, Step
 
 EPS = 2.0 ** -52

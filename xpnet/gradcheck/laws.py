@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import flatten, host, hosts, largest
+from ..layer import flatten
+from .arrays import host, hosts, largest
 from .calls import Call, Runner
 
 
