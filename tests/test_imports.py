@@ -12,9 +12,11 @@ import xpnet
 ROOT = Path(xpnet.__file__).parent
 # A module may import from those to its left, and from its own group.
 ORDER = ["errors", "backend", "initializers", "layer", "layers", "losses", "optim", "layout", "precision", "model", "data", "metrics", "callbacks",
-         "nonfinite", "capture", "progress", "train", "dryrun", "advice", "gradcheck", "comparison"]
+         "nonfinite", "capture", "progress", "train", "dryrun", "advice", "gradcheck", "comparison",
+         "plot", "explain", "bug_zoo", "exercises", "verify", "cli", "__main__"]
 METHODS = {("model", "dryrun")}                           # Model.summary starts the dry run, which needs the model
-HOST = {"layout", "precision", "model", "data", "metrics", "callbacks", "train", "dryrun", "gradcheck", "comparison", "initializers", "layer"}   # may use NumPy, on the host
+HOST = {"layout", "precision", "model", "data", "metrics", "callbacks", "train", "dryrun", "gradcheck", "comparison", "initializers", "layer",
+        "plot", "explain", "bug_zoo", "exercises", "verify"}   # may use NumPy, on the host
 
 
 def modules():
@@ -31,7 +33,7 @@ def imports(path):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.level, node.module or ""
+            yield from ((node.level, node.module or alias.name) for alias in node.names[:None if node.module is None else 1])
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..backend import Backend, Random
 from ..layer import Backward, Context, Layer, flatten
+from ..losses import Loss
 from .arrays import host, hosts, same
 
 Array = Any
@@ -106,6 +107,19 @@ class Runner:
     def backward(self, call: Call, input_grad: bool) -> tuple[Any, dict[str, Any]]:
         """What the backward of a call's layer says, once more."""
         return call.backward(self.arrays(call.dy, call.y_many), input_grad)
+
+    def evaluator(self, loss: Any, root: Call, t: Any, weights: Any) -> Callable[[list[np.ndarray]], tuple[Any, Any, bool]]:
+        """(L, ∂L/∂y, whether y is still the same) as a function of y. An integer t becomes floating numbers where it is not classes."""
+        if isinstance(loss, Loss) and not loss.takes_classes(root.y[0], host(t)):
+            t = host(t).astype(np.float64)
+        target = [host(a) for a in ((t,) if weights is None else (t, weights))]
+
+        def evaluate(y: list[np.ndarray]) -> tuple[Any, Any, bool]:
+            given = self.arrays(y, root.y_many)
+            value, dy = loss(given, *(self.array(a) for a in target))
+            return host(value), hosts(dy), same(y, hosts(given))
+
+        return evaluate
 
     def trace(self, path: str, layer: Layer, params: dict[str, Any], xs: list[np.ndarray], many: bool,
               site: int = 0) -> tuple[Call, Backward, list[Call]]:

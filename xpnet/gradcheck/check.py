@@ -9,9 +9,8 @@ import numpy as np
 from ..backend import Backend, Random, backend_of, get_backend
 from ..layer import Layer, walk_buffers
 from ..layout import Layout, Slot
-from ..losses import Loss
 from ..model import Model
-from .arrays import host, hosts, largest, same, swapped
+from .arrays import host, hosts, largest, swapped
 from .calls import Call, Runner, Step
 from .causes import guess, misfit
 from .differences import RIGHT, Place, at_input, inputs, places, step
@@ -98,7 +97,7 @@ class _Check:
         if loss is None:
             evaluate, dy = None, runner.normal(root.y)
         else:
-            evaluate = self.evaluator(loss, root, t, weights)
+            evaluate = runner.evaluator(loss, root, t, weights)
             dy, rows = self.loss(loss, evaluate, root)
         dx, grads = backward(runner.arrays(dy, root.y_many), True)
         for call in done:
@@ -106,19 +105,6 @@ class _Check:
         if not any(row.band == "wrong" for row in rows):
             rows += self.end_to_end(layout, theta, root, hosts(dx), grads, loss, evaluate, dy)
         return rows
-
-    def evaluator(self, loss: Any, root: Call, t: Any, weights: Any) -> Callable[[list[np.ndarray]], tuple[Any, Any, bool]]:
-        """(L, ∂L/∂y, whether y is still the same) as a function of y. An integer t becomes floating numbers where it is not classes."""
-        if isinstance(loss, Loss) and not loss.takes_classes(root.y[0], host(t)):
-            t = host(t).astype(np.float64)
-        target = [host(a) for a in ((t,) if weights is None else (t, weights))]
-
-        def evaluate(y: list[np.ndarray]) -> tuple[Any, Any, bool]:
-            given = self.runner.arrays(y, root.y_many)
-            value, dy = loss(given, *(self.runner.array(a) for a in target))
-            return host(value), hosts(dy), same(y, hosts(given))
-
-        return evaluate
 
     def loss(self, loss: Any, evaluate: Callable[..., Any], root: Call) -> tuple[list[np.ndarray], list[Row]]:
         """∂L/∂y, and its rows."""
