@@ -500,3 +500,27 @@ def test_a_printed_formula_that_does_not_hold_is_seen():
         with pytest.raises((AssertionError, ValueError, KeyError)):
             assert_printed_formulas_hold(e)
     assert NUMPY
+
+
+# The command.
+
+@pytest.mark.float64
+@pytest.mark.parametrize("network", ["mazur", "xor", "classes", "regression", "residual"])
+def test_command(network, backend, tmp_path, capsys):
+    from xpnet.cli import main
+
+    if backend.name != "strict":                          # its device is not named in a command
+        assert main(["explain", network, "--backend", backend.backend.name, "--out", str(tmp_path / "step.json")]) == 0
+        e = Explanation.from_json((tmp_path / "step.json").read_text(encoding="utf-8"))
+        assert_consistent(e)
+        assert main(["explain", network, "--notation", "columns", "--digits", "5"]) == 0
+        assert "samples are columns" in capsys.readouterr().out
+
+
+def test_command_says_what_is_wrong(tmp_path, capsys):
+    from xpnet.cli import main
+
+    assert main(["explain", "--out", str(tmp_path / "step.pdf")]) == 2
+    assert "unknown ending '.pdf'" in capsys.readouterr().err
+    assert main(["explain", "--out", str(tmp_path / "no" / "step.md")]) == 2
+    assert "No such file" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from .errors import BackendError
 
 COMMANDS = {                                              # name: (module, what it does)
     "backends": ("xpnet.cli", "say which backends can be used here, and what to do about the others"),
+    "explain": ("xpnet.explain.command", "derive one training step of a small network, with its numbers"),
     "verify": ("xpnet.verify.command", "recompute published numbers on a backend and compare"),
 }
 

@@ -143,6 +143,7 @@ class _Derivation:
         inputs = {name: named.env[name] for name in reads}
         symbols = {name: named.symbol(name) for name in (result, *reads)}
         named.env[result] = value
+        note = note or (f"the part that comes through layer {symbols[result].via}" if symbols[result].via else "")
         check = None
         if places is not None and (place := self.place(named, result[1:], places)) is not None:
             check = self.writer.check(place, symbols[result])
