@@ -532,3 +532,12 @@ def test_steady_state_training_makes_no_host_synchronisation(no_sync, monkeypatc
     fit(model, SoftmaxCrossEntropy(), Adam(0.01, clip=xn.ClipNorm(1.0)), (bench.asarray(x, "float32"), bench.asarray(t)), epochs=2, batch_size=16,
         progress=False)
     assert model.step == 8 and reads == [60, 60]          # once an epoch
+
+
+def test_a_sum_over_the_epoch_that_overflows_before_the_loss_does_is_found(backend):
+    """n L passes float32's largest number one step before L does: the replay has to see the same."""
+    x = np.random.default_rng(0).standard_normal((64, 1))
+    model = backend.model(xn.Sequential(xn.Dense(1, 1)))
+    with np.errstate(over="ignore", invalid="ignore"), pytest.warns(RuntimeWarning, match="fit stopped"):
+        history = xn.fit(model, xn.MeanSquaredError(), xn.SGD(1.24), (x, 2 * x), epochs=2000, batch_size=None, progress=False)
+    assert "non-finite at training step" in history.stopped and "the loss MeanSquaredError()" in history.stopped

@@ -76,7 +76,7 @@ def _watched_step(model: Any, loss: Any, optimizer: Any, x: Any, t: Any, w: list
     y, backward = model.run(x, ctx)
     ctx.look("the network's output", y)
     value, dy = loss(y, t, *w)
-    ctx.look(f"the loss {loss!r}", value)
+    ctx.look(f"the loss {loss!r}", value * loss.mass(model.xp, y, t, *w or (None,)))   # what an epoch's mean adds up may overflow before L
     ctx.look("∂L/∂y of the loss", dy)
     backward(dy)
     optimizer.step(model, model.grads)
