@@ -438,7 +438,7 @@ NUMPY = {
 def evaluate(tree, names, at=None, functions=None):
     r"""The value of a tree.
 
-    names      name: array or number
+    names      name: array or number; an int is also the value of an index of that name, as c in y_c
     at         index letter: its value, for x_i where i is free
     functions  what to use in the place of NUMPY's, as f of the formula, or SymPy's ("number" makes a number of its text). "sum over" and
                "max over" hold the sums over an axis by their letter

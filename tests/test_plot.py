@@ -163,6 +163,8 @@ def test_learning_curves_of_other_columns_and_several_runs():
     colours = [line.get_color() for line in lines.values()]
     assert colours[0] == colours[1] != colours[2]
     assert lines["η = 0.1 training"].get_linestyle() == "-" and lines["η = 0.1 validation"].get_linestyle() == "--"
+    alone = by_label(plot.learning_curves({"η = 0.1": history(), "η = 1": history()}))   # no validation: the label says it all
+    assert list(alone) == ["η = 0.1", "η = 1"] and len({line.get_linestyle() for line in alone.values()}) == 2
 
 
 def test_learning_curves_refuse():

@@ -34,12 +34,12 @@ def learning_curves(history: Any, columns: Sequence[str] | None = None, ax: Axes
     ax = one_axes(ax)
     bases = list(dict.fromkeys(name.removeprefix("val_") for _, name, _, _ in drawn))
     keys = list(dict.fromkeys((label, name.removeprefix("val_")) for label, name, _, _ in drawn))
+    one_kind = len(runs) > 1 and not any(name.startswith("val_") for _, name, _, _ in drawn)   # then the label says it all
     for label, name, epochs, values in drawn:
         base, held_out = name.removeprefix("val_"), name.startswith("val_")
-        look = line(int(held_out), 2)
-        if len(keys) > 1:
-            look |= {"color": line(keys.index((label, base)), len(keys))["color"]}
-        words = label, "validation" if held_out else "training", base if len(bases) > 1 else ""
+        own = line(keys.index((label, base)), len(keys))
+        look = own if one_kind else line(int(held_out), 2) | ({"color": own["color"]} if len(keys) > 1 else {})
+        words = label, "" if one_kind else "validation" if held_out else "training", base if len(bases) > 1 else ""
         ax.plot(epochs, values, **look, marker="o" if len(epochs) == 1 else None, label=" ".join(filter(None, words)))
     if log and all(name.endswith(ERRORS) and min(values) > 0 for _, name, _, values in drawn):
         ax.set_yscale("log")
