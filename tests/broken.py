@@ -1,48 +1,25 @@
-"""Layers and losses with one mistake each, the kind that people make. `BROKEN` says where the gradient check has to find it."""
+"""Layers and losses with one mistake each, the kind that people make. `BROKEN` says where the gradient check has to find it.
+
+The classic ones are those of the bug zoo; here are more, and stranger ones.
+"""
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import xpnet as xn
+from xpnet import bug_zoo
 from xpnet.backend import Random
+from xpnet.bug_zoo import gradient_of, spoiled, spoiled_loss
 from xpnet.layer import Buffer, Layer, Param
 
-
-def spoiled(base, change, **made):
-    """A layer like `base` but for its backward, whose answer goes through change(dx, grads, dy, x, params, xp)."""
-
-    class Spoiled(base):
-        def forward(self, params, x, ctx):
-            y, back = super().forward(params, x, ctx)
-
-            def backward(dy, input_grad=True):
-                dx, grads = back(dy)
-                return change(dx, grads, dy, x, params, ctx.xp)
-
-            return y, backward
-
-    Spoiled.__name__ = Spoiled.__qualname__ = f"Broken{base.__name__}"
-    return Spoiled
-
-
-def gradient_of(name, f):
-    """Dense with f(dW or db, dy, x, xp) for the gradient of one parameter."""
-    return spoiled(xn.Dense, lambda dx, grads, dy, x, params, xp: (dx, {**grads, name: f(grads[name], dy, x, xp)}))
+NoSkip = bug_zoo.get("residual-skip-forgotten").broken
+ReLUWithOtherSide = bug_zoo.get("relu-other-side").broken
+TanhOfInput = bug_zoo.get("tanh-derivative-of-input").broken
 
 
 def first_row_only(xp, a):
     return xp.concat([a[:1, ...], xp.zeros_like(a[1:, ...])])
-
-
-class TanhOfInput(xn.Activation):
-    """f' = 1 - y², but `saves` still says that df is given x."""
-
-    def f(self, xp, x):
-        return xp.tanh(x)
-
-    def df(self, xp, dy, s):
-        return dy * (1.0 - s * s)
 
 
 class GELUWithOtherDerivative(xn.Activation):
@@ -53,11 +30,6 @@ class GELUWithOtherDerivative(xn.Activation):
 
     def df(self, xp, dy, x):
         return xn.GELU("tanh").df(xp, dy, x)
-
-
-class ReLUWithOtherSide(xn.ReLU):
-    def df(self, xp, dy, y):
-        return dy * xp.astype(y <= 0.0, dy.dtype)
 
 
 class ReLUOneAtZero(xn.ReLU):
@@ -170,37 +142,6 @@ class Embedding(Layer):
         return xp.reshape(xp.take(W, flat, axis=0), (*x.shape, W.shape[1])), backward
 
 
-class NoSkip(xn.Residual):
-    def forward(self, params, x, ctx):
-        fx, back = xn.Sequential.forward(self, params, x, ctx)
-        return x + fx, back
-
-
-class Twice(Layer):
-    """y = f(f(x)): one layer run twice, its parameters' gradients to be added."""
-
-    def __init__(self, cell, add):
-        self.cell, self.add = cell, add
-
-    def children(self):
-        return {"cell": self.cell}
-
-    def forward(self, params, x, ctx):
-        h, first = ctx.forward("cell", self.cell, params, x)
-        y, second = ctx.forward("cell", self.cell, params, h)
-
-        def backward(dy, input_grad=True):
-            dh, late = second(dy)
-            dx, early = first(dh, input_grad)
-            return dx, {"cell": added(early, late) if self.add else early}
-
-        return y, backward
-
-
-def added(a, b):
-    return {name: added(a[name], b[name]) for name in a} if isinstance(a, dict) else a + b
-
-
 class OneBranch(xn.Parallel):
     """The gradients of the branches are not added."""
 
@@ -251,14 +192,6 @@ class Accumulates(xn.Dense):
         return y, backward
 
 
-class KeepsOnSelf(xn.Tanh):
-    """The cache is on self, where the next forward overwrites it."""
-
-    def forward(self, params, x, ctx):
-        self.y, _ = super().forward(params, x, ctx)
-        return self.y, lambda dy, input_grad=True: (dy * (1.0 - self.y * self.y), {})
-
-
 class ChangesDy(xn.Tanh):
     def forward(self, params, x, ctx):
         y, _ = super().forward(params, x, ctx)
@@ -293,18 +226,6 @@ class ForgetsWithoutInput(xn.Dense):
             return dx, grads if input_grad else {"W": grads["W"], "b": 0.0 * grads["b"]}
 
         return y, backward
-
-
-def spoiled_loss(base, change):
-    """A loss like `base`, its gradient going through change(dy, y, t, xp)."""
-
-    class Spoiled(base):
-        def value_and_grad(self, xp, y, t, weights):
-            loss, dy = super().value_and_grad(xp, y, t, weights)
-            return loss, change(dy, y, t, xp)
-
-    Spoiled.__name__ = f"Broken{base.__name__}"
-    return Spoiled()
 
 
 def over_probability(xp, dz, z):
@@ -361,9 +282,7 @@ BROKEN = {
     "sigmoid' missing": Broken(lambda: spoiled(xn.Sigmoid, lambda dx, grads, dy, *_: (+dy, grads))(), "x", "it is dy itself"),
     "gelu' of the other gelu": Broken(GELUWithOtherDerivative, "x", ""),
     "relu' on the other side": Broken(ReLUWithOtherSide, "x", "another mask"),
-    "softmax' diagonal only": Broken(
-        lambda: spoiled(xn.Softmax, lambda dx, grads, dy, x, params, xp: (
-            (lambda y: dy * y * (1.0 - y))(xn.Softmax()(x)[0]), grads))(), "x", "only the diagonal of the Jacobian"),
+    "softmax' diagonal only": Broken(bug_zoo.get("softmax-diagonal").layer, "x", "only the diagonal of the Jacobian"),
     "layer norm without the mean": Broken(lambda: LayerNorm("mean"), "x", "all along the last axis"),
     "layer norm without the variance": Broken(lambda: LayerNorm("variance"), "x", ""),
     "dropout with another mask": Broken(lambda: DropoutOtherMask(0.4), "x", "another mask"),
@@ -373,14 +292,14 @@ BROKEN = {
     "residual without the skip": Broken(lambda: NoSkip(xn.Dense(5, 5, "tanh")), "x", "the skip path is missing"),
     "residual with two skips": Broken(
         lambda: spoiled(xn.Residual, lambda dx, grads, dy, *_: (dx + dy, grads))(xn.Dense(5, 5, "tanh")), "x", "dy once too often"),
-    "shared, assigned": Broken(lambda: Twice(xn.Dense(5, 5, "tanh"), add=False), "cell.W", "one use only"),
+    "shared, assigned": Broken(bug_zoo.get("shared-assigned").layer, "cell.W", "one use only"),
     "parallel, one branch": Broken(lambda: OneBranch(xn.Dense(5, 2), xn.Dense(5, 3)), "x", "one use only"),
     "concat, parts swapped": Broken(lambda: SwappedParts(xn.Dense(5, 3), xn.Dense(5, 3)), "0.W", ""),
     "flatten, parts swapped": Broken(
         lambda: spoiled(xn.Reshape, lambda dx, grads, dy, x, params, xp: (xp.flip(dx, axis=1), grads))(5), "x", "another order"),
     "checkpoint with other masks": Broken(lambda: CheckpointOtherRandom(xn.Dropout(0.4)), "x", "another mask"),
     "accumulates": Broken(dense(Accumulates), "W", "backward is not repeatable"),
-    "keeps on self": Broken(KeepsOnSelf, "x", "after another forward"),
+    "keeps on self": Broken(bug_zoo.get("cache-on-self").layer, "x", "after another forward"),
     "changes dy": Broken(ChangesDy, "dy", "backward changes dy (law 1)"),
     "changes x": Broken(ChangesX, "x", "forward changes x (law 1)"),
     "single precision": Broken(SinglePrecision, "y", "law 6"),

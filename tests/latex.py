@@ -18,14 +18,14 @@ Trees are tuples, (kind, ...): see `_Parser` for each. A formula with relations 
 
 import itertools
 import math
+import operator
 import re
 
 import numpy as np
 
-GREEK = {f"\\{g}": g for g in ("alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "eta", "theta", "lambda", "mu", "pi", "rho", "sigma",
-                               "tau", "psi", "Delta", "Pi", "Phi", "ell", "infty")} | {"\\varphi": "phi", "\\phi": "phi"}
-FUNCTIONS = {"\\max": "max", "\\min": "min", "\\exp": "exp", "\\ln": "log", "\\log": "log", "\\tanh": "tanh", "\\cosh": "cosh", "\\sin": "sin",
-             "\\cos": "cos"}
+GREEK = {f"\\{g}": g for g in ("alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "eta", "theta", "lambda", "mu", "pi", "rho",
+                               "sigma", "tau", "psi", "Delta", "Pi", "Phi", "ell", "infty")} | {"\\varphi": "phi", "\\phi": "phi"}
+FUNCTIONS = {f"\\{f}": f for f in ("max", "min", "exp", "log", "tanh", "cosh", "sin", "cos")} | {"\\ln": "log"}
 LETTERS = {"f", "f'", "sigma", "sigma'", "Phi", "phi", "L", "E"}       # functions where a bracket follows
 RELATIONS = {"=": "=", "\\leftarrow": "<-", "\\approx": "~", "<": "<", ">": ">", "\\lt": "<", "\\gt": ">", "\\le": "<=", "\\leq": "<=",
              "\\ge": ">=", "\\geq": ">=", "\\ne": "!=", "\\neq": "!="}
@@ -186,7 +186,7 @@ class _Parser:
     def group(self):
         """The tokens of what follows ^, _ or \\frac: in braces, or the next one (of a number its first digit)."""
         if not self.accept("{"):
-            t = self.next()
+            t = self.next() if self.peek() else self.expect("something")
             if t[0].isdigit() and len(t) > 1:
                 self.i -= 1
                 self.tokens[self.i] = t[1:]
@@ -318,8 +318,8 @@ class _Parser:
         raise LatexError(f"no environment {kind!r}")
 
 
-_HEADS = {"\\frac", "\\tfrac", "\\dfrac", "\\sqrt", "\\hat", "\\bar", "\\mathrm", "\\operatorname", "\\mathbf", "\\begin", "\\partial", "\\sum",
-          "{", "."}
+_HEADS = {"\\frac", "\\tfrac", "\\dfrac", "\\sqrt", "\\hat", "\\bar", "\\mathrm", "\\operatorname", "\\mathbf", "\\begin", "\\partial",
+          "\\sum", "{", "."}
 
 
 def _condition(words):
@@ -419,18 +419,21 @@ def _softmax(x):
 
 
 def _reduced(reduce):
-    return {"": lambda a: reduce(a), "n": lambda a: reduce(a, axis=0), "k": lambda a: reduce(a, axis=-1, keepdims=True)}
+    return {"": lambda a: reduce(a), "n": lambda a: reduce(a, axis=0), "k": lambda a: reduce(a, axis=-1, keepdims=True),
+            "d": lambda a: reduce(a, axis=0)}
 
 
-_COMPARE = {"=": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b, ">": lambda a, b: a > b, "<=": lambda a, b: a <= b,
-            ">=": lambda a, b: a >= b}
+_COMPARE = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
 NUMPY = {
+    "*": lambda a, b: a @ b if np.ndim(a) > 0 and np.ndim(b) > 0 else a * b,
     "number": lambda digits: float(digits) if "." in digits else int(digits),
-    "sigma": _sigma, "sigma'": lambda x: _sigma(x) * _sigma(-x), "phi": _normal, "Phi": lambda x: 0.5 * (1.0 + _erf(np.asarray(x) / math.sqrt(2.0))),
-    "erf": _erf, "exp": np.exp, "log": np.log, "tanh": np.tanh, "cosh": np.cosh, "sin": np.sin, "cos": np.cos, "sqrt": np.sqrt, "sign": np.sign,
+    "sigma": _sigma, "sigma'": lambda x: _sigma(x) * _sigma(-x), "phi": _normal, "erf": _erf,
+    "Phi": lambda x: 0.5 * (1.0 + _erf(np.asarray(x) / math.sqrt(2.0))),
+    "exp": np.exp, "log": np.log, "tanh": np.tanh, "cosh": np.cosh, "sin": np.sin, "cos": np.cos, "sqrt": np.sqrt, "sign": np.sign,
     "abs": np.abs, "softmax": _softmax, "max": lambda *a: np.maximum(*a) if len(a) > 1 else np.max(a[0]),
     "min": lambda *a: np.minimum(*a) if len(a) > 1 else np.min(a[0]), "norm": lambda a: np.sqrt(np.sum(a * a)),
-    "inner": lambda a, b: np.sum(a * b), "part": lambda a, start, stop: a[..., start:stop], "compare": lambda op, a, b: _COMPARE[op](a, b), "iverson": lambda a: np.asarray(a, dtype=np.float64) + 0.0,
+    "inner": lambda a, b: np.sum(a * b), "part": lambda a, start, stop: a[..., start:stop],
+    "compare": lambda op, a, b: _COMPARE[op](a, b), "iverson": lambda a: np.asarray(a, dtype=np.float64) + 0.0,
     "cases": lambda values, conditions: np.select([np.asarray(c) for c in conditions], values), "sum over": _reduced(np.sum),
     "max over": _reduced(np.max), "min over": _reduced(np.min), "T": lambda a: np.swapaxes(a, -1, -2) if np.ndim(a) > 1 else a}
 
@@ -458,6 +461,8 @@ def evaluate(tree, names, at=None, functions=None):
             return -of(node[1], names, at)
         if kind == "^" and node[1] == ("name", "e", ()) and "e" not in names:
             return table["exp"](of(node[2], names, at))
+        if kind == "*":
+            return table["*"](of(node[1], names, at), of(node[2], names, at))
         if kind in _BINARY:
             return _BINARY[kind](of(node[1], names, at), of(node[2], names, at))
         if kind == "T":
@@ -483,7 +488,7 @@ def evaluate(tree, names, at=None, functions=None):
         if kind == "matrix":
             return np.array([[of(c, names, at) for c in row] for row in node[1]])
         if kind == "part":
-            return of(node[1], names, at)[..., node[2]:node[3]]
+            return table["part"](of(node[1], names, at), node[2], node[3])
         return over(node, names, at)
 
     def over(node, names, at):
@@ -517,15 +522,11 @@ def extent(letter, tree, names):
     return sizes.pop() if sizes else None
 
 
-def _times(a, b):
-    return a @ b if np.ndim(a) > 0 and np.ndim(b) > 0 else a * b
-
-
 def _power(a, b):
     return float(a) ** b if isinstance(a, int) else a ** b
 
 
-_BINARY = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": _times, "odot": lambda a, b: a * b, "/": lambda a, b: a / b, "^": _power}
+_BINARY = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "odot": lambda a, b: a * b, "/": lambda a, b: a / b, "^": _power}
 _CONSTANTS = {"pi": math.pi, "e": math.e, "infty": math.inf}
 
 
@@ -562,7 +563,8 @@ def free(tree, names):
 
 def _free(tree, names, bound):
     if tree[0] == "name":
-        return set() if key(tree) in names else {i for i in tree[2] if not i.isdigit() and i not in bound and not isinstance(names.get(i), int)}
+        letters = set() if key(tree) in names else set(tree[2])
+        return {i for i in letters if not i.isdigit() and i not in bound and not isinstance(names.get(i), int)}
     inner = bound | {tree[1]} if tree[0].endswith(" over") else bound
     return {letter for _, child in children(tree) for letter in _free(child, names, inner)}
 
