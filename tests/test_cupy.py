@@ -12,7 +12,8 @@ import sys
 
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, LAYERS, arrays
+from cases import ACTIVATIONS, LAYERS, arrays, each
+from cases import draw as draw_input
 from conftest import STATE, Bench
 from test_examples import small_mnist  # noqa: F401 (a fixture)
 from test_losses import ALL as LOSSES
@@ -78,15 +79,14 @@ def array(x, dtype="float32"):
 
 
 def normal(shape, dtype="float32", seed=0):
-    if isinstance(shape, list):
-        return tuple(normal(s, dtype, seed) for s in shape)
     return array(np.random.default_rng(seed).standard_normal(shape), dtype)
 
 
 def layer_step(name, dtype="float32", optimizer=None):
     """A training step of one layer of cases.py, the gradient of its input included."""
     make, shape = LAYERS[name]
-    model, x, optimizer = Model(make(), "cupy", dtype), normal(shape, dtype), optimizer or SGD(0.1)
+    x = each(lambda a: array(a, dtype), draw_input(shape, np.random.default_rng(0)))
+    model, optimizer = Model(make(), "cupy", dtype), optimizer or SGD(0.1)
 
     def step():
         y, backward = model.forward(x)

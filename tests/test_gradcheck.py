@@ -17,7 +17,7 @@ from broken import (
     ReLUWithOtherSide,
     RunningNorm,
 )
-from cases import LAYERS
+from cases import LAYERS, draw, each
 from conftest import TOLERANCE
 
 import xpnet as xn
@@ -35,10 +35,7 @@ CLASSES = RNG.integers(0, 3, 4)
 
 
 def drawn(shape, bench, seed=0):
-    rng = np.random.default_rng(seed)
-    if isinstance(shape, list):
-        return tuple(bench.asarray(rng.standard_normal(s)) for s in shape)
-    return bench.asarray(rng.standard_normal(shape))
+    return each(bench.asarray, draw(shape, np.random.default_rng(seed)))
 
 
 def around(layer):
@@ -167,8 +164,7 @@ def test_every_layer_of_the_library_passes(name, backend):
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_every_layer_passes_in_inference(name):
     make, shape = LAYERS[name]
-    x = tuple(RNG.standard_normal(s) for s in shape) if isinstance(shape, list) else RNG.standard_normal(shape)
-    assert right(gradient_check(make(), x, training=False))
+    assert right(gradient_check(make(), draw(shape, RNG), training=False))
 
 
 @pytest.mark.parametrize("name", ["Dense(gelu)", "Softmax", "Residual", "Sequential", "Checkpoint", "shared", "PReLU(5)"])

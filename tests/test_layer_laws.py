@@ -13,7 +13,7 @@ every_layer = pytest.mark.parametrize("name", list(LAYERS))
 
 def flat(case, dx, grads):
     """dx and all gradients as host arrays, in a fixed order."""
-    return [case.bench.host(a) for a in arrays(dx)] + [case.bench.host(g) for _, g in sorted(leaves(grads), key=lambda e: e[0])]
+    return [case.bench.host(a) for a in arrays(dx) if a is not None] + [case.bench.host(g) for _, g in sorted(leaves(grads), key=lambda e: e[0])]
 
 
 def assert_same(got, want, dtype, rtol=None):
@@ -110,6 +110,8 @@ def test_law_5_adjoint_identity(name, backend):
         assert abs(numeric - exact) <= tol * (1.0 + abs(exact)), (label, numeric, exact)
 
     for i, g in enumerate(arrays(dx)):
+        if g is None:                                     # of integers
+            continue
         check(f"x[{i}]", g, lambda d, i=i: along(each_at(case.x_host, i, d), case.params_host))
     by_identity = {}
     for path, g in leaves(grads):                         # a shared parameter is moved in all its places at once
@@ -143,10 +145,10 @@ def test_law_6_dtype_and_device_are_those_of_the_input(name, backend, dtype):
     case = Case(name, backend, dtype)
     y, backward = case.forward()
     dx, grads = backward(case.dy_like(y))
-    for a in (*arrays(y), *arrays(dx), *(g for _, g in leaves(grads))):
+    for a in (*arrays(y), *(a for a in arrays(dx) if a is not None), *(g for _, g in leaves(grads))):
         assert_close(a, backend.host(a), backend, dtype=dtype)
     for a, b in zip(arrays(dx), arrays(case.x)):
-        assert tuple(a.shape) == tuple(b.shape)
+        assert tuple(a.shape) == tuple(b.shape) if a is not None else str(b.dtype).rpartition(".")[2].startswith("int")
     for (path, g), (path_p, p) in zip(sorted(leaves(grads), key=lambda e: e[0]), sorted(leaves(case.params), key=lambda e: e[0])):
         assert path == path_p and tuple(g.shape) == tuple(p.shape)
 
@@ -188,7 +190,7 @@ def test_law_9_the_gradient_of_the_input_can_be_left_out(name, backend, dtype):
     dy = case.dy_like(y)
     dx, grads = backward(dy)
     none, same = backward(dy, input_grad=False)
-    assert dx is not None and none is None
+    assert none is None and (dx is not None or all(a.dtype.kind == "i" for a in arrays(case.x_host)))
     for (_, a), (_, b) in zip(sorted(leaves(grads), key=lambda e: e[0]), sorted(leaves(same), key=lambda e: e[0]), strict=True):
         np.testing.assert_array_equal(backend.host(a), backend.host(b))
 

@@ -32,7 +32,8 @@ def xor(backend: Any, seed: int) -> tuple[Any, ...]:
 def classes(backend: Any, seed: int) -> tuple[Any, ...]:
     """Three classes, 2-4-3: softmax cross-entropy, three samples, Adam"""
     x = np.round(np.random.default_rng(seed).standard_normal((3, 2)), 1)
-    return Model(Sequential(Dense(2, 4, "relu"), Dense(4, 3)), backend, "float64", seed), SoftmaxCrossEntropy(), x, np.array([0, 2, 1]), Adam(0.1)
+    model = Model(Sequential(Dense(2, 4, "relu"), Dense(4, 3)), backend, "float64", seed)
+    return model, SoftmaxCrossEntropy(), x, np.array([0, 2, 1]), Adam(0.1)
 
 
 def regression(backend: Any, seed: int) -> tuple[Any, ...]:
@@ -54,7 +55,8 @@ EXAMPLES: dict[str, Callable[..., tuple[Any, ...]]] = {f.__name__: f for f in (m
 def add_parser(subparsers: Any) -> None:
     """Register `explain`."""
     parser = subparsers.add_parser(
-        "explain", formatter_class=argparse.RawDescriptionHelpFormatter, description="The derivation of one training step, with its numbers.",
+        "explain", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="The derivation of one training step, with its numbers.",
         epilog="networks:\n" + "\n".join(f"  {name:12} {f.__doc__}" for name, f in EXAMPLES.items()))
     parser.add_argument("network", nargs="?", default="mazur", choices=EXAMPLES, help="which network (default: mazur)")
     parser.add_argument("--out", help="a file: .html is a page with a stepper, .md Markdown, .txt text, .json the numbers")

@@ -11,6 +11,8 @@ from ..gradcheck.arrays import host, hosts
 from ..gradcheck.calls import Call, Runner
 from ..gradcheck.check import _has_float64
 from ..gradcheck.differences import Place, places
+from ..layer import walk_layers
+from ..layers.normalization import WithWeight
 from ..losses import Loss
 from ..model import Model
 from ..optim import SGD, Optimizer
@@ -89,7 +91,8 @@ class _Derivation:
 
     def explanation(self, notation: str, max_entries: int, checks: bool) -> Explanation:
         n = self.samples_in_the_mean() if notation == "columns" else 1
-        letters = (parameter(path.rpartition(".")[2], "").letter for path in self.model.layout.by_path)
+        letters = [parameter(path.rpartition(".")[2], "").letter for path in self.model.layout.by_path]
+        letters += [layer.weight for _, layer in walk_layers(self.model.net) if isinstance(layer, WithWeight)]
         self.writer = Writer(notation, max_entries, checks, n, letters)
         notes = ["ℓ is each sample's own loss and L their mean: δ and the gradients of activations are those of ℓ, and 1/n enters at the "
                  "gradients of parameters"] if n > 1 else []
@@ -114,8 +117,16 @@ class _Derivation:
 
     def forward(self, call: Call) -> Iterator[Step]:
         named = self.naming[call]
+        before = named.formulas is not None and named.formulas.before
+        if before:
+            yield from self.own_forward(named, call)
         for child in named.run.runs:
             yield from self.forward(child)
+        if not before:
+            yield from self.own_forward(named, call)
+
+    def own_forward(self, named: Named, call: Call) -> Iterator[Step]:
+        """What a layer does beside running others."""
         formulas = named.formulas
         if formulas is None:
             reads = [name for name in named.env if name.startswith("x")] + list(named.run.params)
@@ -123,8 +134,9 @@ class _Derivation:
             yield Step("forward", call.path, repr(call.layer), _title(call), lines, _first_words(call.layer))
             return
         named.env |= {name: np.asarray(a, dtype=np.float64) for name, a in formulas.given.items()}
-        if lines := [self.line(named, result, text, note=formulas.notes.get(result, "")) for result, text in formulas.forward]:
-            yield Step("forward", call.path, repr(call.layer), _title(call), lines)
+        lines = [(result, self.line(named, result, text, note=formulas.notes.get(result, ""))) for result, text in formulas.forward]
+        if shown := [line for result, line in lines if result not in formulas.hidden]:
+            yield Step("forward", call.path, repr(call.layer), _title(call), shown)
 
     def line(self, named: Named, result: str, text: str, reads: Any = (), note: str = "", places: dict[str, Place] | None = None) -> Line:
         """One formula of a layer, evaluated, and held against what the layer gave; others may then read the result."""
@@ -137,10 +149,11 @@ class _Derivation:
             value, reads = computed[result](named.env), ["dy" if result.startswith("d") else "z"]
         else:                                             # no formula: the layer's number alone
             value = named.own[result]
+        inputs = {name: named.env[name] for name in reads}
         own, far = named.own.get(result), 0.0
         if own is not None:
-            far, value = apart(np.reshape(value, own.shape) if value.size == own.size else value, own), own
-        inputs = {name: named.env[name] for name in reads}
+            value = np.reshape(value, own.shape) if value.size == own.size else value
+            far, value = apart(value, own, (*named.call.x, *named.call.dy)), own
         symbols = {name: named.symbol(name) for name in (result, *reads)}
         named.env[result] = value
         note = note or (f"the part that comes through layer {symbols[result].via}" if symbols[result].via else "")
@@ -199,7 +212,7 @@ class _Derivation:
             step.lines = [self.line(named, f"d{name}", "", reads, "", by_name) for name in of if f"d{name}" in named.own]
             yield step
             return
-        into = [line for line in formulas.backward if line[0].startswith("df")]
+        into = [line for line in formulas.backward if named.run.runs and line[0].startswith("df")]
         if into:
             yield Step("backward", call.path, repr(call.layer), f"{_title(call)}, into it", self.back(named, into, formulas, by_name))
         for child in reversed(named.run.runs):
@@ -210,15 +223,16 @@ class _Derivation:
 
     def back(self, named: Named, lines: Lines, formulas: Formulas, by_name: dict[str, Place]) -> list[Line]:
         no_dx = not named.call.dx or named.call.dx[0] is None   # an x of integers has no gradient
-        return [self.line(named, result, text, (), formulas.notes.get(result, ""), by_name) for result, text in lines
-                if not (no_dx and result == "dx")]
+        made = [(result, self.line(named, result, text, (), formulas.notes.get(result, ""), None if result in formulas.hidden else by_name))
+                for result, text in lines if not (no_dx and result == "dx")]
+        return [line for result, line in made if result not in formulas.hidden]
 
     def place(self, named: Named, variable: str, by_name: dict[str, Place]) -> Place | None:
         """Where the finite difference of ∂L/∂variable is taken: at an input or parameter of the layer, or at an array within it."""
         many = named.call.many and variable.startswith("x")
         found = by_name.get(named.run.full.get(variable, f"x[{variable[1:]}]" if many else variable))
         formulas, call = named.formulas, named.call
-        if found is not None or not self.writer.checks or formulas is None or call.y_many or variable not in named.env:
+        if found is not None or not self.writer.checks or formulas is None or variable not in named.env:
             return found
         start = next((i + 1 for i, (result, _) in enumerate(formulas.forward) if result == variable), 0)
 
@@ -227,7 +241,7 @@ class _Derivation:
             env = {**named.env, variable: v}
             for result, text in formulas.forward[start:]:
                 env[result] = np.asarray(evaluate(parse(text), env)) if text else formulas.computed[result](env)
-            return [env["y"]]
+            return [env[f"y{i}" if call.y_many else "y"] for i in range(len(call.y))]
 
         return Place(variable, named.env[variable], named.env[f"d{variable}"], call.dy, lambda v: (v,), outputs,
                      lambda v: [("", call.layer, outputs(v))], leaf=True, by_entry=True)

@@ -6,7 +6,12 @@ The language is Python's expressions with these names:
     sigma exp log tanh sqrt abs sign erf Phi phi softplus     entry by entry
     max(A, B)  min(A, B)                                   entry by entry
     sum_n(A)  sum_k(A)  max_k(A)  total(A)  norm(A)         over the samples; over the features of each sample; over everything
+    sum_d(A)                                               of a weight (d, …, k), over all but the outputs k
+    channels(A)  images(A, n, c, …)                        (n, c, …) with a row for each position, and back
     onehot(t, k)  rows(A)  reshape(A, …)  concat(A, B, …)  part(A, start, stop)
+    take(W, t)  mT(A)  batchsum(A)  first(A, m)  padded(A, m)  rotate(A, cos, sin)  heads(A, g, d)  joined(A, t)    (embedding, attention)
+    windows(A, k, s, d)  fold(B, A, k, s, d)               each window of (n, c, …) a row; its adjoint, added up in the shape of A
+    pad(A, …)  lowpad(A, …)  largest(A)  group(A, i, g)  bundle(A, B, …)      before and after along each axis; of channels    (convolution)
 
 In rows notation a sample is a row: x is (n, d) and z = xW + b. In columns notation it is a column: every array is the transpose, and so is
 every formula, z = Wx + b, by (AB)ᵀ = BᵀAᵀ. `sum_n` and its kin mean samples and features in both.
@@ -117,18 +122,100 @@ _FUNCTIONS: dict[str, Any] = {
     "Phi": _Phi, "phi": lambda x: np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi), "xlogx": _xlogx,
     "softplus": lambda x: np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))),
     "max": np.maximum, "min": np.minimum, "total": np.sum, "norm": lambda a: np.sqrt(np.sum(a * a)),
-    "rows": lambda a: np.reshape(a, (-1, a.shape[-1])), "reshape": lambda a, *shape: np.reshape(a, shape)}
+    "rows": lambda a: np.reshape(a, (-1, a.shape[-1])), "reshape": lambda a, *shape: np.reshape(a, shape),
+    "channels": lambda a: np.reshape(np.moveaxis(a, 1, -1), (-1, a.shape[1])),
+    "images": lambda a, n, c, *space: np.moveaxis(np.reshape(a, (n, *space, c)), -1, 1)}
 _OVER: dict[str, Any] = {
+    "sum_d": lambda a: np.sum(np.reshape(a, (-1, a.shape[-1])), axis=0),
     "sum_n": lambda a: np.sum(np.reshape(a, (-1, a.shape[-1])), axis=0),
     "sum_k": lambda a: np.sum(a, axis=-1, keepdims=True), "max_k": lambda a: np.max(a, axis=-1, keepdims=True),
     "onehot": lambda t, k: np.asarray(np.asarray(t)[..., None] == np.arange(k), dtype=np.float64),
     "concat": lambda *parts: np.concatenate(parts, axis=-1), "part": lambda a, start, stop: a[..., start:stop]}
 _OVER_COLUMNS: dict[str, Any] = {
+    "sum_d": lambda a: np.sum(a, axis=1, keepdims=True) if a.ndim == 2 else np.sum(np.reshape(a, (-1, a.shape[-1])), axis=0),
     "sum_n": lambda a: np.sum(a, axis=1, keepdims=True),
     "sum_k": lambda a: np.sum(a, axis=0, keepdims=True), "max_k": lambda a: np.max(a, axis=0, keepdims=True),
     "onehot": lambda t, k: np.asarray(np.arange(k)[:, None] == np.asarray(t)[None, :], dtype=np.float64),
     "concat": lambda *parts: np.concatenate(parts, axis=0), "part": lambda a, start, stop: a[start:stop, ...]}
+
+
+def _rotate(a: Any, cos: Any, sin: Any) -> Any:
+    """Each pair of neighbours turned; rows that are several heads' below each other are turned head by head."""
+    b = np.reshape(a, (*a.shape[:-2], -1, *cos.shape, 2))
+    p, q = b[..., 0], b[..., 1]
+    return np.reshape(np.stack([p * cos - q * sin, p * sin + q * cos], axis=-1), a.shape)
+
+
+def _heads(a: Any, groups: int, d: int) -> Any:
+    """(n, t, h·d) as (n, g, h/g · t, d)"""
+    n, t, f = a.shape
+    return np.reshape(np.transpose(np.reshape(a, (n, t, groups, f // (groups * d), d)), (0, 2, 3, 1, 4)), (n, groups, -1, d))
+
+
+def _joined(a: Any, t: int) -> Any:
+    """The inverse of `_heads`."""
+    n, groups, rows, d = a.shape
+    return np.reshape(np.transpose(np.reshape(a, (n, groups, rows // t, t, d)), (0, 3, 1, 2, 4)), (n, t, -1))
+
+
+_FUNCTIONS |= {
+    "take": lambda W, t: W[np.asarray(t)], "mT": lambda a: np.swapaxes(a, -1, -2), "batchsum": lambda a: np.sum(a, axis=0),
+    "first": lambda a, m: a[:m], "padded": lambda a, m: np.concatenate([a, np.zeros((m - len(a), *a.shape[1:]))]),
+    "before": lambda a, m: a[..., :m, :], "after": lambda a, m: a[..., m:, :], "pair": lambda a, b: np.stack([a, b]),
+    "entry": lambda a, i: a[i], "behind": lambda a, b: np.concatenate([a, b], axis=-2), "rotate": _rotate, "heads": _heads, "joined": _joined}
+
+
+def _along(axes: int, numbers: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Kernel, stride and dilation, one number for each axis; the last two may be left out, and are then 1."""
+    return [tuple(map(int, numbers[i * axes:(i + 1) * axes])) or (1,) * axes for i in range(3)]
+
+
+def _windows(x: Any, *numbers: int) -> Any:
+    """Of (n, c, *size), each place of each sample as a row: its window, channel by channel the fastest."""
+    axes = x.ndim - 2
+    kernel, stride, dilation = _along(axes, numbers)
+    whole = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation))
+    v = np.lib.stride_tricks.sliding_window_view(x, whole, axis=tuple(range(2, x.ndim)))
+    v = v[(slice(None), slice(None), *(slice(None, None, s) for s in (*stride, *dilation)))]
+    return np.reshape(np.moveaxis(v, 1, -1), (-1, math.prod(kernel) * x.shape[1]))
+
+
+def _fold(u: Any, like: Any, *numbers: int) -> Any:
+    """The adjoint of `_windows` at x = like."""
+    size, axes = like.shape[2:], like.ndim - 2
+    kernel, stride, dilation = _along(axes, numbers)
+    out = tuple((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(size, kernel, stride, dilation))
+    u, x = np.reshape(u, (like.shape[0], *out, *kernel, like.shape[1])), np.zeros(like.shape)
+    for at in np.ndindex(*out):
+        for entry in np.ndindex(*kernel):
+            place = (s * p + d * i for p, i, s, d in zip(at, entry, stride, dilation))
+            x[(slice(None), slice(None), *place)] += u[(slice(None), *at, *entry)]
+    return x
+
+
+def _pad(a: Any, *around: int, value: float = 0.0) -> Any:
+    """Of (n, c, *size), so many entries put before and after along each axis of size; cut off where the number is negative."""
+    pairs = [(0, 0), (0, 0), *zip(map(int, around[::2]), map(int, around[1::2]))]
+    a = np.pad(a, [(max(0, b), max(0, e)) for b, e in pairs], constant_values=value)
+    return a[tuple(slice(max(0, -b), n - max(0, -e)) for n, (b, e) in zip(a.shape, pairs))]
+
+
+def _largest(a: Any) -> Any:
+    """1 at the first of each row's largest entries, else 0."""
+    return np.asarray(np.arange(a.shape[-1]) == np.argmax(a, axis=-1)[..., None], dtype=np.float64)
+
+
+_FUNCTIONS |= {
+    "windows": _windows, "fold": _fold, "pad": _pad, "lowpad": lambda a, *around: _pad(a, *around, value=np.min(a) - 1.0),
+    "largest": _largest, "group": lambda a, i, groups: np.split(a, int(groups), axis=1)[int(i)], "bundle": lambda *parts: np.concatenate(parts, axis=1)}
+def _turned(a: Any, lengths: Any = None) -> Any:
+    """Time, the axis 1, in reverse; with lengths each sequence within its own."""
+    return a[:, ::-1] if lengths is None else np.stack([np.concatenate([s[:n][::-1], s[n:]]) for s, n in zip(a, lengths)])
+
+
+_FUNCTIONS |= {"step": lambda a, t: a[:, int(t) - 1], "steps": lambda *parts: np.stack(parts, axis=1), "turned": _turned}
 FUNCTIONS = frozenset({*_FUNCTIONS, *_OVER})
+_ENTRYWISE = ("sigma", "exp", "log", "tanh", "sin", "cos", "sqrt", "abs", "sign", "erf", "Phi", "phi", "xlogx", "softplus", "max", "min")
 
 
 # The two notations.
@@ -183,7 +270,7 @@ def is_scalar(tree: ast.expr, ndim: Mapping[str, int]) -> bool:
     if isinstance(tree, ast.Call):
         assert isinstance(tree.func, ast.Name)
         return tree.func.id in ("total", "norm") or (
-            tree.func.id in _FUNCTIONS and tree.func.id not in ("rows", "reshape") and all(is_scalar(a, ndim) for a in tree.args))
+            tree.func.id in _ENTRYWISE and all(is_scalar(a, ndim) for a in tree.args))
     if isinstance(tree, ast.BinOp):
         return is_scalar(tree.left, ndim) and is_scalar(tree.right, ndim)
     if isinstance(tree, ast.UnaryOp):

@@ -7,7 +7,9 @@ import numpy as np
 from .. import layers as xl
 from ..gradcheck.arrays import host
 from ..gradcheck.calls import Call, Runner
-from ..layer import flatten
+from ..layer import Buffer, flatten
+from ..layers.convolution import Convolution
+from ..layers.normalization import WithWeight
 from .formulas import Formulas, formulas_of
 from .symbols import Symbol, parameter
 
@@ -36,10 +38,14 @@ class Run:
         y, back = child.forward(self.call.params.get(name, {}), self.runner.array(x), self.runner.context(self.call.site))
         return host(y), None if dy is None else host(back(self.runner.array(dy))[0])
 
+    def buffer(self, buffer: Buffer) -> np.ndarray:
+        """What the step began with."""
+        return host(self.runner.state[buffer])
+
 
 def inside(call: Call) -> list[Call]:
-    """The layers that a call ran, where they are explained by themselves. (A Dense explains its activation.)"""
-    return [] if isinstance(call.layer, xl.Dense) else call.holds or call.inner
+    """The layers that a call ran, where they are explained by themselves. (A Dense explains its activation, as does a convolution.)"""
+    return [] if isinstance(call.layer, (xl.Dense, Convolution)) else call.holds or call.inner
 
 
 class Named:
@@ -74,10 +80,25 @@ class Named:
 
     def add_inner(self, i: int, symbol: Symbol, output: Call, back: Symbol, handed: Call) -> None:
         """f: what came out of layers inside; dxf: the gradient of x that they handed back."""
-        if len(output.y) == 1 and output.dy and handed.dx and handed.dx[0] is not None:
+        if output.dy and handed.dx and handed.dx[0] is not None:
             self.names |= {f"f{i}": symbol, f"df{i}": symbol.gradient(), f"dxf{i}": back}
             self.env |= {f"f{i}": output.y[0], f"dxf{i}": handed.dx[0]}
             self.own[f"df{i}"] = output.dy[0]
+        for j, a in enumerate(output.y[1:], 1):           # of what gives or takes several arrays, the others
+            self.names[f"f{i}_{j}"] = symbol._replace(letter=f"{symbol.letter.rstrip('0')}{j}")
+            self.env[f"f{i}_{j}"] = a
+        for j, a in enumerate(handed.dx[1:] if output.dy else (), 1):
+            if a is not None:
+                self.names[f"dxf{i}_{j}"] = back._replace(letter=f"{back.letter.rstrip('0')}{j}")
+                self.env[f"dxf{i}_{j}"] = a
+
+    def add_weight(self, weight: str, child: Call) -> None:
+        """Wbar: the weight that a layer inside is given, and the gradient that it hands back."""
+        symbol = Symbol(weight, child.path)
+        self.names |= {"Wbar": symbol, "dWbar": symbol.gradient()}
+        self.own["Wbar"] = host(child.params[weight])
+        if child.dy:
+            self.env["dWbar"] = child.grads[weight]
 
     def symbol(self, local: str) -> Symbol:
         """The symbol of a local name; an array that only the formulas have, such as z, gets one of the layer's path."""
@@ -107,7 +128,7 @@ class Naming:
             through = [s.gradient(via=run.runs[0].path) for s in xs]
             last = self.chain(run.runs, xs, through)
             inner, ys = [(last[0], run.runs[-1], through[0], run.runs[0])], [Symbol("a", call.path)]
-        elif isinstance(layer, xl.Sequential):
+        elif isinstance(layer, (xl.Sequential, WithWeight)) or (isinstance(layer, xl.Decoder) and not call.many):
             ys = self.chain(run.runs, xs, dxs)
         elif isinstance(layer, (xl.Parallel, xl.Concat)):
             ys = []
@@ -120,14 +141,17 @@ class Naming:
             if isinstance(layer, xl.Concat):
                 ys = [Symbol("a", call.path)]
         else:
-            for child in run.runs:                        # a container of the user's own: its layers are explained one by one
-                given = [Symbol("x", child.path) for _ in child.x]
-                self.name(child, given, [s.gradient() for s in given])
-            letter = "z" if isinstance(layer, xl.Dense) and layer.activation is None else "a"
+            for child in run.runs:                        # a container of another kind: its layers are explained one by one
+                given = [Symbol(f"x{i}" if child.many else "x", child.path) for i in range(len(child.x))]
+                outputs = self.name(child, given, [s.gradient() for s in given])
+                inner.append((outputs[0], child, given[0].gradient(), child))
+            letter = "z" if isinstance(layer, (xl.Dense, Convolution)) and layer.activation is None else "a"
             ys = [Symbol(letter if len(call.y) == 1 else f"{letter}{i}", call.path) for i in range(len(call.y))]
         named = self.calls[id(call)] = Named(call, run, xs, dxs, ys)
         for i, (symbol, output, back, handed) in enumerate(inner):
             named.add_inner(i, symbol, output, back, handed)
+        if isinstance(layer, WithWeight):
+            named.add_weight(layer.weight, run.runs[0])
         return ys
 
     def chain(self, runs: list[Call], xs: list[Symbol], dxs: list[Symbol]) -> list[Symbol]:

@@ -46,6 +46,8 @@ def letters(name: str) -> tuple[str, str]:
     """A letter in Unicode and in LaTeX; x0 has an index."""
     if name in LETTERS:
         return LETTERS[name]
+    if len(name) == 2 and name.isalpha():                 # Wq, bo, Kr
+        return name, f"{name[0]}_{{{name[1]}}}"
     base = name.rstrip("0123456789")
     index = name[len(base):]
     return (base + index.translate(_SUB), f"{base}_{{{index}}}") if index and base else (name, name)
@@ -53,7 +55,9 @@ def letters(name: str) -> tuple[str, str]:
 
 _SUB = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 LETTERS = {                                                # in Unicode, in LaTeX
-    "alpha": ("α", "\\alpha"), "lr": ("η", "\\eta"), "lam": ("λ", "\\lambda"), "Delta": ("Δ", "\\Delta"),
+    "alpha": ("α", "\\alpha"), "beta": ("β", "\\beta"), "gamma": ("γ", "\\gamma"), "mu": ("μ", "\\mu"), "xhat": ("x̂", "\\hat x"),
+    "Xhat": ("X̂", "\\hat X"),
+    "lr": ("η", "\\eta"), "lam": ("λ", "\\lambda"), "Delta": ("Δ", "\\Delta"),
     "mhat": ("m̂", "\\hat m"), "vhat": ("v̂", "\\hat v"), "v_max": ("v̄", "\\bar v"),
     "L_after": ("L after", "L_{\\text{after}}"), "L_mistake": ("L with the mistake", "L_{\\text{mistake}}")}
 _SUPER = dict(zip("0123456789().abcdefghijklmnoprstuvwxyzABDEGHIJKLMNOPRTUVW",

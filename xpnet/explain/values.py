@@ -43,8 +43,9 @@ class Value:
         a = np.asarray(array)
         if a.size <= most:
             return cls(a, a.shape, {}, None)
-        summary = {"min": float(a.min()), "max": float(a.max()), "mean": float(a.mean()), "std": float(a.std()),
-                   "zeros": float(np.mean(a == 0))}
+        with np.errstate(all="ignore"):
+            summary = {"min": float(a.min()), "max": float(a.max()), "mean": float(a.mean()), "std": float(a.std()),
+                       "zeros": float(np.mean(a == 0))}
         return cls(None, a.shape, summary, a[tuple(slice(0, 3) for _ in a.shape)])
 
     @property
@@ -68,8 +69,8 @@ class Value:
         if self.array is not None:
             return {"shape": list(self.shape), "dtype": "int" if self.array.dtype.kind in "iub" else "float", "array": _plain(self.array)}
         assert self.corner is not None
-        return {"shape": list(self.shape), "dtype": "int" if self.corner.dtype.kind in "iub" else "float", "summary": self.summary,
-                "corner": _plain(self.corner)}
+        return {"shape": list(self.shape), "dtype": "int" if self.corner.dtype.kind in "iub" else "float",
+                "summary": _plain_dict(self.summary), "corner": _plain(self.corner)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Value":
@@ -79,12 +80,16 @@ class Value:
         numbers = np.asarray(_numbers(given), dtype=dtype)
         if "array" in data:
             return cls(np.reshape(numbers, shape), shape, {}, None)
-        return cls(None, shape, dict(data["summary"]), numbers)
+        return cls(None, shape, {name: float(v) for name, v in data["summary"].items()}, numbers)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Value) and self.to_json() == other.to_json()
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _plain_dict(numbers: dict[str, float]) -> dict[str, Any]:
+    return {name: _plain(np.asarray(v)) for name, v in numbers.items()}
 
 
 def _plain(a: np.ndarray) -> Any:

@@ -78,8 +78,10 @@ class Writer:
         return Check(shown, max(errors, default=0.0), len(errors), note)
 
 
-def apart(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest difference, relative to the largest number; 0 where NaN and infinities agree."""
+def apart(a: np.ndarray, b: np.ndarray, inputs: Iterable[Any] = ()) -> float:
+    """The largest difference, relative to the largest number, or to a thousandth of the largest that went into the layer: where terms
+    cancel, only rounding is left. 0 where NaN and infinities agree.
+    """
     if a.shape != b.shape:
         return float("inf")
     same = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -87,4 +89,10 @@ def apart(a: np.ndarray, b: np.ndarray) -> float:
         return 0.0
     with np.errstate(all="ignore"):
         d = np.max(np.abs(np.where(same, 0.0, a - b)))
-        return float(d / max(np.max(np.abs(b[np.isfinite(b)]), initial=0.0), 1e-300)) if np.isfinite(d) else float("inf")
+        size = max((1e-3 * _largest(i) for i in inputs), default=0.0)
+        return float(d / max(_largest(b), size, 1e-300)) if np.isfinite(d) else float("inf")
+
+
+def _largest(a: Any) -> float:
+    a = np.asarray(a, dtype=np.float64)
+    return float(np.max(np.abs(a[np.isfinite(a)]), initial=0.0))

@@ -50,7 +50,7 @@ def gradient_check(model_or_layer: Model | Layer, x: Any, loss: Any = None, t: A
         raise ValueError("gradient_check takes a loss and its target t together, or neither")
     if max_entries < 1 or not tolerance > 0:
         raise ValueError(f"max_entries is from 1 on and tolerance positive, got {max_entries!r} and {tolerance!r}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((seed, 0x6772))            # not default_rng(seed), which may have drawn x: r would be x
     if isinstance(model_or_layer, Model):
         model, net, layout = model_or_layer, model_or_layer.net, model_or_layer.layout
         backend, random, state = model.backend, Random(model.seed, model.step), model.state
