@@ -184,7 +184,7 @@ class Bug:
         """What gradient_check says of the set-up, by default the broken one: its whole report."""
         setup = self.inject(self.setup(seed=seed)) if setup is None else setup
         x, t = first_batch(setup, self.problem.data(seed))
-        return gradient_check(setup.model, x, setup.loss, t, max_entries=8)
+        return gradient_check(setup.model, x, setup.loss, t, max_entries=16)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the symptom, clean against broken; computed with NumPy. Returns the Axes."""

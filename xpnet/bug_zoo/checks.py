@@ -27,7 +27,7 @@ HUGE = 1000.0                                             # e^1000 is infinite, 
 def gradients(setup: Setup, data: Data) -> Finding:
     """Is every backward pass the derivative of its forward pass?"""
     x, t = first_batch(setup, data)
-    report = gradient_check(setup.model, x, setup.loss, t, max_entries=8)
+    report = gradient_check(setup.model, x, setup.loss, t, max_entries=16)
     return Finding(not report.ok, report.verdict())
 
 

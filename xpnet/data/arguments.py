@@ -19,7 +19,7 @@ def _optional(module: str, what: str) -> Any:
         raise ImportError(f"{what} needs {package}, which is not installed: pip install 'xpnet[examples]'") from e
 
 
-_TOY, _SPLIT, _ORDER = 0, 1, 2
+_TOY, _SPLIT, _ORDER, _TEXT = 0, 1, 2, 3
 
 
 def _rng(seed: int, *use: int) -> Any:

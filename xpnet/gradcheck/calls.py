@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Backend, Random
+from ..data import check_labels
 from ..layer import Backward, Context, Layer, flatten
 from ..losses import Loss
 from .arrays import host, hosts, same
@@ -110,8 +111,12 @@ class Runner:
 
     def evaluator(self, loss: Any, root: Call, t: Any, weights: Any) -> Callable[[list[np.ndarray]], tuple[Any, Any, bool]]:
         """(L, ∂L/∂y, whether y is still the same) as a function of y. An integer t becomes floating numbers where it is not classes."""
-        if isinstance(loss, Loss) and not loss.takes_classes(root.y[0], host(t)):
-            t = host(t).astype(np.float64)
+        if isinstance(loss, Loss):
+            if loss.takes_classes(root.y[0], host(t)):
+                check_labels(host(t), root.y[0].shape[-1], one_class=True)
+            else:
+                t = host(t).astype(np.float64)
+                loss.check_values(t, "t")
         target = [host(a) for a in ((t,) if weights is None else (t, weights))]
 
         def evaluate(y: list[np.ndarray]) -> tuple[Any, Any, bool]:

@@ -59,7 +59,7 @@ def decision_boundary(classifier: Any, x: Array, t: Array | None = None, ax: Axe
     mixed = share @ _rgb(k)
     image = np.clip(1.0 - FADE * (1.0 - mixed), 0.0, 1.0).reshape(resolution, resolution, 3)
     ax.imshow(image, extent=(low[0], high[0], low[1], high[1]), origin="lower", aspect="auto", interpolation="bilinear")
-    for j in range(k if k > 2 else 1):
+    for j in range(k if k > 2 else k - 1):                # one class alone has no boundary
         lead = (answer.scores[:, j] - np.delete(answer.scores, j, axis=1).max(axis=1)).reshape(resolution, resolution)
         if lead.min() < 0.0 < lead.max():                 # else there is no line, of which matplotlib would warn
             ax.contour(across, up, lead, levels=[0.0], colors="black", linewidths=0.8)
