@@ -2,8 +2,8 @@
 
     python examples/tiny_transformer.py [--backend cupy] [--steps 4000] [--out loss.png]
 
-Bits per character on a held-out tenth of the text, beside an interpolated 5-gram with Witten-Bell smoothing, counted on the same training part.
-The network sees 128 characters at a time. Tokens are embedded, pass through pre-norm blocks with rotary positions, and the embedding's own
+Bits per character on a held-out tenth of the text, beside an interpolated 5-gram with Witten-Bell smoothing, counted on the same training
+part. The network sees 128 characters at a time. Tokens are embedded, pass through pre-norm blocks with rotary positions, and the embedding's own
 table makes the logits (tied weights). A text is written token by token, with a cache of keys and values, so that a step does not
 compute the past again.
 """
@@ -115,7 +115,8 @@ a, b = int(0.8 * len(tokens)), int(0.9 * len(tokens))
 train, validation, test = (tokens[s] for s in ((slice(0, 20_000), slice(20_000, 21_000), slice(21_000, 22_000)) if args.quick else
                                                (slice(0, a), slice(a, b), slice(b, None))))
 baseline = ngram_bits(train, test, len(symbols))
-print(f"{len(train)} characters to train on, {len(symbols)} different ones; 5-gram on the held-out {len(test)}: {baseline:.3f} bits a character")
+print(f"{len(train)} characters to train on, {len(symbols)} different ones; 5-gram on the held-out {len(test)}: {baseline:.3f} bits a "
+      "character")
 
 model = Model(LanguageModel(len(symbols)), backend=args.backend, seed=args.seed)
 print(f"{model.backend.name}: {model.layout.size} parameters")

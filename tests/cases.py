@@ -86,6 +86,10 @@ LAYERS = {
     "BatchNorm(time)": (lambda: xn.BatchNorm(2), (1, 2, 3)),
     "WeightNorm": (lambda: xn.WeightNorm(xn.Dense(5, 3)), (4, 5)),
     "WeightNorm(1, 1)": (lambda: xn.WeightNorm(xn.Dense(1, 1, "tanh", bias=False)), (1, 1)),
+    "WeightNorm(Conv2D)": (lambda: xn.WeightNorm(xn.Conv2D(2, 3, 2)), (2, 2, 3, 3)),
+    "SpectralNorm(Conv2D)": (lambda: xn.SpectralNorm(xn.Conv2D(2, 3, 2)), (2, 2, 3, 3)),
+    "Reparametrize": (lambda: xn.Reparametrize(3), (4, 6)),
+    "Reparametrize(1)": (lambda: xn.Reparametrize(1), (2, 3, 2)),
     "SpectralNorm": (lambda: xn.SpectralNorm(xn.Dense(5, 3)), (4, 5)),
     "SpectralNorm(1, 1)": (lambda: xn.SpectralNorm(xn.Dense(1, 1)), (1, 1)),
     "Conv1D": (lambda: xn.Conv1D(2, 3, 2), (3, 2, 5)),
@@ -116,6 +120,27 @@ LAYERS = {
     "Upsample(1D)": (lambda: xn.Upsample(3, "bilinear"), (2, 1, 4)),
     "CNN": (lambda: xn.Sequential(xn.Conv2D(1, 2, 3), xn.MaxPool2D(2), xn.ReLU(), xn.Conv2D(2, 3, 2, "tanh"), xn.Flatten(), xn.Dense(12, 2)),
             (2, 1, 8, 8)),
+    "RNN": (lambda: xn.RNN(3, 4), (2, 3, 3)),
+    "RNN(1, 1)": (lambda: xn.RNN(1, 1, last=True), (1, 1, 1)),
+    "RNN(relu)": (lambda: xn.RNN(3, 4, "relu", bias=False, last=True), (2, 3, 3)),
+    "RNN(state)": (lambda: xn.RNN(2, 3), [(2, 2, 2), (2, 3)]),
+    "RNN(lengths)": (lambda: xn.RNN(2, 2), [(4, 3, 2), Ints((4,), 4)]),
+    "LSTM": (lambda: xn.LSTM(3, 2), (2, 2, 3)),
+    "LSTM(1, 1)": (lambda: xn.LSTM(1, 1, bias=False), (1, 1, 1)),
+    "LSTM(last)": (lambda: xn.LSTM(1, 2, last=True), (1, 4, 1)),
+    "LSTM(state)": (lambda: xn.LSTM(1, 2), [(2, 2, 1), (2, 2), (2, 2)]),
+    "LSTM(state, lengths)": (lambda: xn.LSTM(1, 1, last=True), [(5, 3, 1), (5, 1), (5, 1), Ints((5,), 4)]),
+    "GRU": (lambda: xn.GRU(3, 2), (2, 2, 3)),
+    "GRU(1, 1)": (lambda: xn.GRU(1, 1, bias=False, last=True), (1, 1, 1)),
+    "GRU(lengths)": (lambda: xn.GRU(1, 2, last=True), [(4, 2, 1), Ints((4,), 3)]),
+    "GRU(state, lengths)": (lambda: xn.GRU(2, 1), [(4, 3, 2), (4, 1), Ints((4,), 4)]),
+    "Bidirectional": (lambda: xn.Bidirectional(xn.LSTM(2, 2), xn.GRU(2, 1)), (1, 2, 2)),
+    "Bidirectional(last)": (lambda: xn.Bidirectional(xn.RNN(2, 2, last=True), xn.RNN(2, 2, last=True)), [(4, 3, 2), Ints((4,), 4)]),
+    "Bidirectional(state, lengths)": (lambda: xn.Bidirectional(xn.RNN(1, 1), xn.GRU(1, 1)), [(3, 2, 1), (3, 1), (3, 1), Ints((3,), 3)]),
+    "Stacked": (lambda: xn.Stacked(xn.Dense(2, 3, "tanh"), xn.GRU(3, 2), xn.Dropout(0.3), xn.RNN(2, 3, last=True)), (2, 2, 2)),
+    "Stacked(state, lengths)": (
+        lambda: xn.Stacked(xn.LSTM(1, 1), xn.Dense(1, 2), xn.Bidirectional(xn.RNN(2, 1), xn.RNN(2, 1))),
+        [(3, 2, 1), (3, 1), (3, 1), (3, 1), (3, 1), Ints((3,), 3)]),
     "shared": (lambda: (lambda d: xn.Sequential(d, xn.Tanh(), d))(xn.Dense(5, 5)), (4, 5)),
 }
 
@@ -167,8 +192,11 @@ class Case:
         return tree_map(lambda p: self.bench.asarray(p, self.dtype), self.params_host)
 
     def context(self, step=0):
-        state = {b: self.bench.asarray(b.init(np.random.default_rng(0), b.shape), self.dtype) for _, b in walk_buffers(self.layer)}
-        return Context(self.bench.xp, self.training, Random(7, step), state)
+        return Context(self.bench.xp, self.training, Random(7, step), self.state)
+
+    @property
+    def state(self):
+        return {b: self.bench.asarray(b.init(np.random.default_rng(0), b.shape), self.dtype) for _, b in walk_buffers(self.layer)}
 
     def forward(self, x=None, params=None, step=0):
         return self.layer.forward(self.params if params is None else params, self.x if x is None else x, self.context(step))

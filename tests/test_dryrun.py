@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from cases import LAYERS
+from cases import LAYERS, Ints
 from conftest import lock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,9 +112,19 @@ def row(summary, path):
     return next(r for r in summary.rows if r.path == path)
 
 
-def of_shape(shape, make):
-    """An array, or a tuple of arrays where `shape` is a list of shapes."""
-    return tuple(make(s) for s in shape) if isinstance(shape, list) else make(shape)
+def of_shape(shape, make, dtype):
+    """An array, or a tuple of arrays where `shape` is a list of shapes; of integers where it is Ints."""
+    if isinstance(shape, list):
+        return tuple(of_shape(s, make, dtype) for s in shape)
+    return make(shape.shape, "int64") if isinstance(shape, Ints) else make(shape, dtype)
+
+
+def summary_args(shape, dtype):
+    """What Model.summary is told of an input of this shape."""
+    entries = [(s.shape, "int64") if isinstance(s, Ints) else (s, dtype) for s in (shape if isinstance(shape, list) else [shape])]
+    shapes, dtypes = tuple(s[1:] for s, _ in entries), tuple(d for _, d in entries)
+    many = isinstance(shape, list)
+    return {"input_shape": shapes if many else shapes[0], "batch_size": entries[0][0][0], "input_dtype": dtypes if many else dtypes[0]}
 
 
 def shapes(value):
@@ -211,10 +221,11 @@ def test_layer_has_the_shapes_of_a_real_run(name, dtype):
     net = make()
     model = xn.Model(net, backend="numpy", dtype=dtype)
     found = []
-    for xp, x, params in ((numpy, of_shape(shape, lambda s: np.ones(s, dtype)), model._views),
-                          (abstract, of_shape(shape, lambda s: AbstractArray(s, dtype)),
-                           model.layout.views(abstract, AbstractArray((model.layout.size,), dtype)))):
-        y, backward = net.forward(params, x, Context(xp, True))
+    for xp, x, params, state in (
+            (numpy, of_shape(shape, np.ones, dtype), model._views, model.state),
+            (abstract, of_shape(shape, AbstractArray, dtype),
+             model.layout.views(abstract, AbstractArray((model.layout.size,), dtype)), {b: AbstractArray(b.shape, dtype) for b in model.state})):
+        y, backward = net.forward(params, x, Context(xp, True, state=state))
         dx, grads = backward(y)                           # y stands in for dy
         none, again = backward(y, False)
         assert none is None
@@ -255,11 +266,8 @@ def really_kept(model, x):
 def test_layer_keeps_what_a_real_run_keeps(name, dtype):
     make, shape = CASES[name]
     model = xn.Model(make(), backend="numpy", dtype=dtype)
-    kept, outputs = really_kept(model, of_shape(shape, lambda s: np.ones(s, dtype)))
-    if isinstance(shape, list):
-        s = model.summary(tuple(e[1:] for e in shape), batch_size=shape[0][0])
-    else:
-        s = model.summary(shape[1:], batch_size=shape[0])
+    kept, outputs = really_kept(model, of_shape(shape, np.ones, dtype))
+    s = model.summary(**summary_args(shape, dtype))
     assert s.cached_bytes == kept
     assert all(r.output_shape == outputs[r.path] for r in s.rows if r.path)
     assert sum(r.params for r in s.rows) == s.total_params == model.layout.size

@@ -12,11 +12,12 @@ from conftest import NAMES, STATE
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(p.name for p in EXAMPLES.glob("*.py"))
+NEEDS = {"digits.py": "sklearn", "diabetes.py": "sklearn", "autoencoder.py": "sklearn", "forecast.py": "statsmodels"}
 BACKENDS = [n for n in ("numpy", "strict", "torch", "cupy") if STATE[n] is None]
 
 
-def run(*arguments, **environment):
-    result = subprocess.run([sys.executable, "-W", "error::RuntimeWarning", *arguments], capture_output=True, text=True, timeout=600,
+def run(*arguments, timeout=600, **environment):
+    result = subprocess.run([sys.executable, "-W", "error::RuntimeWarning", *arguments], capture_output=True, text=True, timeout=timeout,
                             cwd=EXAMPLES.parent, env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent), **environment})
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
@@ -50,10 +51,10 @@ def chosen(request, name):
 def test_example(script, name, request):
     chosen(request, name)
     arguments = [f"examples/{script}", "--quick", "--backend", NAMES[name]]
-    if script == "mnist.py":
+    if script in ("mnist.py", "mnist_cnn.py", "lenet5.py", "autoencoder.py", "vae.py"):
         arguments += ["--data", str(request.getfixturevalue("small_mnist"))]
-    if script in ("digits.py", "diabetes.py"):
-        pytest.importorskip("sklearn")
+    if script in NEEDS:
+        pytest.importorskip(NEEDS[script])
     assert run(*arguments).strip()
 
 
@@ -88,3 +89,29 @@ def test_claim_mnist(request):
     chosen(request, "numpy")
     out = run("examples/mnist.py", "--data", os.environ["XPNET_MNIST"])
     assert float(re.search(r"test error mean ([\d.]+) %", out)[1]) <= 1.9, out
+
+
+@pytest.mark.full
+@pytest.mark.skipif("XPNET_MNIST" not in os.environ, reason="XPNET_MNIST names no folder with the MNIST files")
+def test_claim_mnist_cnn(request):
+    chosen(request, "numpy")
+    out = run("examples/mnist_cnn.py", "--epochs", "3", "--data", os.environ["XPNET_MNIST"], timeout=1800)   # the README's 12 epochs take minutes
+    assert float(re.search(r"test error mean ([\d.]+) %", out)[1]) <= 1.3, out
+
+
+@pytest.mark.full
+def test_claim_forecast(request):
+    chosen(request, "numpy")
+    pytest.importorskip("statsmodels")
+    out = run("examples/forecast.py")
+    ours, naive, drift = (float(re.search(rf"^{name}.* ([\d.]+)$", out, re.M)[1])
+                          for name in ("GRU, mean", "seasonal naive  ", "seasonal naive with drift"))
+    assert ours < 0.75 and ours < drift < naive, out
+
+
+@pytest.mark.full
+def test_claim_autoencoder(request):
+    chosen(request, "numpy")
+    pytest.importorskip("sklearn")
+    ours, pca = map(float, re.search(r"autoencoder ([\d.]+), PCA ([\d.]+)", run("examples/autoencoder.py")).groups())
+    assert ours < 0.75 * pca

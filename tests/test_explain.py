@@ -388,7 +388,7 @@ def test_save_and_errors(small, tmp_path):
             (lambda: explain(model, xn.MeanSquaredError(), x, t, notation="row"), "did you mean 'rows'"),
             (lambda: explain(model, xn.MeanSquaredError(), x, t[:2]), "target of the prediction's shape"),
             (lambda: explain(model, xn.MeanSquaredError(), x[:, :1], t), r"takes x of shape \(batch, 2\)"),
-            (lambda: explain(xn.Model(xn.Parallel(xn.Dense(2, 1), xn.Dense(2, 1))), xn.MeanSquaredError(), x, t), "network with one output"),
+            (lambda: explain(xn.Model(xn.Parallel(xn.Dense(2, 1), xn.Dense(2, 1))), xn.MeanSquaredError(), x, t), "gives 2"),
             (lambda: explain(xn.Model(xn.Flatten()), xn.MeanSquaredError(), np.ones((2, 2, 2)), np.ones((2, 4)), notation="columns"), "Use 'rows'")):
         with pytest.raises((TypeError, ValueError), match=words):
             wrong()
@@ -414,7 +414,7 @@ OWN = {"onehot": lambda t, k: np.asarray(np.ravel(t)[..., None] == np.arange(k),
        "largest": lambda a: np.eye(a.shape[-1])[np.argmax(a, axis=-1)], "softplus": lambda x: np.logaddexp(0, x), "xlogx": lambda t: t * np.log(t)}
 OVER = {"": np.sum, "n": lambda a: np.sum(a, axis=1, keepdims=True), "k": lambda a: np.sum(a, axis=0, keepdims=True),
         "d": lambda a: np.sum(a, axis=1, keepdims=True)}
-OWN |= {name: FUNCTIONS[name] for name in ("take", "mT", "batchsum", "first", "padded", "before", "after", "pair", "entry", "behind", "rotate",
+OWN |= {name: FUNCTIONS[name] for name in ("step", "steps", "turned", "take", "mT", "batchsum", "first", "padded", "before", "after", "pair", "entry", "behind", "rotate",
                                           "heads", "joined")}
 COLUMNS = {**OWN, "onehot": lambda t, k: OWN["onehot"](t, k).T, "concat": lambda *a: np.concatenate(a, axis=0), "sum over": OVER,
            "max over": {"k": lambda a: np.max(a, axis=0, keepdims=True)}, "part": lambda a, start, stop: a[start:stop]}
@@ -525,3 +525,47 @@ def test_command_says_what_is_wrong(tmp_path, capsys):
     assert "unknown ending '.pdf'" in capsys.readouterr().err
     assert main(["explain", "--out", str(tmp_path / "no" / "step.md")]) == 2
     assert "No such file" in capsys.readouterr().err
+
+
+def test_the_readme_shows_what_explain_prints(capsys):
+    from pathlib import Path
+
+    from xpnet.cli import main
+
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- explain -->\n```text\n(.*?)```", readme, re.DOTALL)[1]
+    assert main(["explain", "mazur"]) == 0
+
+    def but_errors(text):
+        return re.sub(r"\s+", " ", re.sub(r"relative error \S+", "", re.sub(r"\x1b\[[\d;]*m", "", text)))
+
+    assert but_errors(shown).strip() in but_errors(capsys.readouterr().out)
+
+
+def test_what_fit_refuses_is_refused():
+    model, x = xn.Model(xn.Dense(2, 3), dtype="float64"), np.ones((2, 2))
+    for run in (explain, lambda m, loss, x, t: xn.gradient_check(m, x, loss, t)):
+        with pytest.raises(ValueError, match="3 classes are numbered 0 to 2"):
+            run(model, xn.SoftmaxCrossEntropy(), x, np.array([0, 7]))
+        with pytest.raises(ValueError, match="probabilities in"):
+            run(model, xn.BinaryCrossEntropy(), x, np.full((2, 3), 5.0))
+    for wrong in (0, -1, "all"):
+        with pytest.raises((ValueError, TypeError), match="max_entries is an integer"):
+            explain(model, xn.MeanSquaredError(), x, np.ones((2, 3)), max_entries=wrong)
+    optimizer, other = xn.Adam(), xn.Model(xn.Dense(2, 3), dtype="float64")
+    y, backward = other.forward(x)
+    optimizer.step(other, backward(y))
+    with pytest.raises(ValueError, match="state of another model after 1 steps"):
+        explain(model, xn.MeanSquaredError(), x, np.ones((2, 3)), optimizer=optimizer)
+    e = explain(model, xn.MeanSquaredError(), x.tolist(), np.ones((2, 3)), weights=[1, 2])
+    assert_consistent(e)
+
+
+def test_a_loss_without_formulas_and_a_frozen_layer():
+    class Own(xn.MeanSquaredError):
+        pass
+
+    model = xn.Model(xn.Sequential(xn.Dense(2, 3), xn.Dense(3, 1)), dtype="float64")
+    e = explain(model, Own(), np.ones((2, 2)), np.ones((2, 1)), optimizer=xn.SGD(0.1, freeze=("0.*",)))
+    assert "δ⁽¹⁾ = f′(z⁽¹⁾, t)" in e.text()
+    assert e.sequential is None and "mistake" not in e.text()   # nothing below a layer that moves is updated

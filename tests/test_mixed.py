@@ -134,11 +134,11 @@ def test_sums_accumulate_in_float32(bench):
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_every_layer_keeps_float16(name, bench):
     case = Case(name, bench, "float16")
-    ctx = Context(accumulating(bench.xp), True)
+    ctx = Context(accumulating(bench.xp), True, state=case.state)
     y, backward = case.layer.forward(case.params, case.x, ctx)
     dx, grads = backward(case.dy_like(y))
     reference = Case(name, bench, "float32")
-    y32, backward32 = reference.layer.forward(reference.params, reference.x, Context(bench.xp, True))
+    y32, backward32 = reference.layer.forward(reference.params, reference.x, Context(bench.xp, True, state=reference.state))
     dx32, grads32 = backward32(reference.dy_like(y32))
     pairs = [*zip(arrays(y), arrays(y32)), *zip(arrays(dx), arrays(dx32)),
              *((dict(leaves(grads))[path], g) for path, g in leaves(grads32))]

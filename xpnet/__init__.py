@@ -55,6 +55,7 @@ from .layers import (
     Parallel,
     PReLU,
     ReLU,
+    Reparametrize,
     Reshape,
     Residual,
     RMSNorm,
@@ -74,7 +75,11 @@ from .layers import (
     WeightNorm,
 )
 from .losses import (
+    CTC,
+    ELBO,
     BinaryCrossEntropy,
+    Contrastive,
+    GaussianNLL,
     Hinge,
     Huber,
     KLDivergence,
@@ -83,8 +88,10 @@ from .losses import (
     MeanAbsoluteError,
     MeanSquaredError,
     MulticlassHinge,
+    NormalKL,
     Poisson,
     SoftmaxCrossEntropy,
+    Triplet,
 )
 from .model import Model
 from .optim import (

@@ -251,10 +251,11 @@ def dry_step(model: Any, x: Any, loss: Any = None, optimizer: Any = None) -> Tra
 
 
 def _dry_loss(trace: Trace, loss: Any, y: Any) -> Any:
-    """∂L/∂y of the loss, for integer classes where it takes them, else for targets of y's shape."""
-    t = AbstractArray(getattr(y, "shape", ())[:-1], "int64")
+    """∂L/∂y of the loss, for integer classes where it takes them, else for real targets."""
+    first = y[0] if isinstance(y, tuple) else y
+    t = AbstractArray(first.shape[:-1], "int64")
     if not loss.takes_classes(y, t):
-        t = AbstractArray(y.shape, y.dtype)
+        t = AbstractArray(loss.target_shape(y), first.dtype)
     with trace.part("first loss"):
         loss(y, t)                                        # what it makes once, it makes here
     del trace.parts["first loss"]
@@ -293,12 +294,12 @@ def _like(y: Any) -> Any:
 _INPUT_DTYPES = ("float32", "float64", "int32", "int64")
 
 
-def dry_input(model: Any, input_shape: Any = None, batch_size: int = 1, input_dtype: str | None = None) -> Any:
+def dry_input(model: Any, input_shape: Any = None, batch_size: int = 1, input_dtype: Any = None) -> Any:
     """A batch without numbers: an array, or a tuple of arrays.
 
     input_shape  one sample's shape, without the batch axis; a tuple of shapes where x is a tuple. None: (in_features,),
                  where the network fixes it
-    input_dtype  None: the model's; "int64" for tokens
+    input_dtype  None: the model's; "int64" for tokens. A tuple of these where x is a tuple: ("float32", "int64")
     Raises ValueError where the input shape is not known.
     """
     net = model.net
@@ -309,20 +310,24 @@ def dry_input(model: Any, input_shape: Any = None, batch_size: int = 1, input_dt
             raise ValueError(f"the shape of one sample is not fixed by {type(net).__name__}: give it, as in "
                              "input_shape=(28, 28)")
         input_shape = (net.in_features,)
-    dtype = input_dtype or model.dtype
-    if dtype not in _INPUT_DTYPES:
-        raise unknown("dtype", dtype, _INPUT_DTYPES)
+    many = isinstance(input_shape, (tuple, list)) and any(isinstance(s, (tuple, list)) for s in input_shape)
+    dtypes = input_dtype if isinstance(input_dtype, (tuple, list)) else [input_dtype] * (len(input_shape) if many else 1)
+    dtypes = [d or model.dtype for d in dtypes]
+    for dtype in dtypes:
+        if dtype not in _INPUT_DTYPES:
+            raise unknown("dtype", dtype, _INPUT_DTYPES)
+    if len(dtypes) != (len(input_shape) if many else 1):
+        raise ValueError(f"input_dtype is one dtype, or one for each array of x, got {input_dtype!r} for input_shape={input_shape!r}")
 
-    def sample(shape: Any) -> AbstractArray:
+    def sample(shape: Any, dtype: str) -> AbstractArray:
         if not isinstance(shape, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in shape):
             raise ValueError(f"input_shape is the shape of one sample, such as (784,), got {input_shape!r}")
         return AbstractArray((batch_size, *shape), dtype)
 
-    many = isinstance(input_shape, (tuple, list)) and any(isinstance(s, (tuple, list)) for s in input_shape)
-    return tuple(map(sample, input_shape)) if many else sample(input_shape)
+    return tuple(map(sample, input_shape, dtypes)) if many else sample(input_shape, dtypes[0])
 
 
-def summarize(model: Any, input_shape: Any = None, batch_size: int = 1, input_dtype: str | None = None) -> "Summary":
+def summarize(model: Any, input_shape: Any = None, batch_size: int = 1, input_dtype: Any = None) -> "Summary":
     """Dry-run a training step of `model` and say what each layer makes, costs and keeps. The arguments are those of `dry_input`.
 
     Raises ValueError where the input shape is not known, and the layer's LayerError for one that does not fit.

@@ -10,6 +10,7 @@ fan_in and fan_out are the last two axes of the shape, times the product of the 
 # Naming np.random in a signature must not import it, which takes 12 ms.
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +42,11 @@ def ones(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def constant(value: float) -> Initializer:
     """Every entry the same value."""
-    return lambda rng, shape: np.full(shape, float(value))
+    return functools.partial(_full, float(value))
+
+
+def _full(value: float, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, value)
 
 
 def normal(std: float = 0.01) -> Initializer:
@@ -97,6 +102,19 @@ def orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     q, r = np.linalg.qr(gaussian)
     q = q * np.sign(np.diagonal(r))
     return (q if rows >= columns else q.T).reshape(shape)
+
+
+def side_by_side(*inits: Any) -> Any:
+    """An initialiser of as many matrices (or vectors) of one shape as are given, side by side in one: each is drawn by itself, so that its
+    fans, or its orthogonality, are its own. The gates of a recurrent layer. An array is taken for the whole.
+    """
+    if not (isinstance(inits[0], str) or callable(inits[0])):
+        return inits[0]
+    return functools.partial(_side_by_side, [get_initializer(init, ()) for init in inits])
+
+
+def _side_by_side(inits: list[Initializer], rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.concatenate([init(rng, (*shape[:-1], shape[-1] // len(inits))) for init in inits], axis=-1)
 
 
 def from_array(values: Any) -> Initializer:

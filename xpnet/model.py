@@ -335,15 +335,15 @@ class Model:
         self.step, self.epoch, self.seed, self.link = (header[k] for k in ("step", "epoch", "seed", "link"))
         return self
 
-    def summary(self, input_shape: tuple[int, ...] | None = None, batch_size: int = 1) -> Any:
+    def summary(self, input_shape: Any = None, batch_size: int = 1, input_dtype: Any = None) -> Any:
         """A table of the layers: path, output shape, parameters, FLOPs forward and backward, bytes kept for the backward pass.
 
-        Found by a dry run on arrays that have shapes but no numbers. input_shape: one sample's, where the network does not fix it.
-        Prints as a table; the rows are in `.rows`.
+        Found by a dry run on arrays that have shapes but no numbers. input_shape: one sample's, where the network does not fix it; a tuple
+        of shapes where x is a tuple. input_dtype: "int64" for tokens, or one for each array. Prints as a table; the rows are in `.rows`.
         """
         from .dryrun import summarize
 
-        return summarize(self, input_shape, batch_size)
+        return summarize(self, input_shape, batch_size, input_dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
         """A model of a copy of the network, with the same parameters, buffers and counters, on the same backend."""

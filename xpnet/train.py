@@ -205,9 +205,9 @@ class _Feed:
             if self.arrays is None or self.cast:
                 batch = _place(self.model, self.loss, self.y, batch)
             n = batch[1].shape[0]
-            if self.y.shape[0] != n:
+            if _leaves(self.y)[0].shape[0] != n:
                 with self.model.backend:
-                    self.y = self.model.xp.broadcast_to(self.y[:1, ...], (n, *self.y.shape[1:]))
+                    self.y = _map(lambda y: self.model.xp.broadcast_to(y[:1, ...], (n, *y.shape[1:])), self.y)   # noqa: B023
             yield self.y, batch
 
 
@@ -333,10 +333,10 @@ def _admit(model: Model, loss: Loss, data: Any, name: str, one_class: bool = Fal
     labels = loss.takes_classes(y, t)
     if new:
         first = model.asarray(t[:1, ...])
-        loss.check(model.xp, y[:1, ...], first if labels else _floating(model, first))
+        loss.check(model.xp, _map(lambda a: a[:1, ...], y), first if labels else _floating(model, first))
     if known is None or isinstance(t, np.ndarray):
         if labels:
-            check_labels(t, y.shape[-1], one_class=one_class)
+            check_labels(loss.labels(model.backend.to_host(t)), _leaves(y)[0].shape[-1], one_class=one_class)
         else:
             loss.check_values(model.backend.to_host(t), f"{name}: t")
     if known is not None:

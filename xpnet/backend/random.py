@@ -92,13 +92,17 @@ class Random:
         return h
 
     def uniform(self, xp: Any, shape: tuple[int, ...], dtype: Any, device: Any) -> Array:
-        """Uniform on [0, 1): the upper 24 bits over 2²⁴, exact in float32, so the same numbers in every dtype."""
+        """Uniform on [0, 1): the upper 24 bits over 2²⁴, exact in float32, so the same numbers in every dtype; rounded in float16."""
+        if dtype == getattr(xp, "float16", None):         # 2²⁴ is beyond its largest number
+            return xp.astype(self.uniform(xp, shape, xp.float32, device), dtype)
         u = xp.astype(self.bits(xp, math.prod(shape), device) >> 8, dtype)
         u *= 2.0 ** -24
         return xp.reshape(u, shape)
 
     def normal(self, xp: Any, shape: tuple[int, ...], dtype: Any, device: Any) -> Array:
         """Standard normal by Box & Muller (1958): √(-2 ln u₁) cos(2π u₂); agrees between backends to rounding."""
+        if dtype == getattr(xp, "float16", None):
+            return xp.astype(self.normal(xp, shape, xp.float32, device), dtype)
         u1 = 1.0 - self.uniform(xp, shape, dtype, device)   # in (0, 1]: its logarithm is finite
         u2 = self.uniform(xp, shape, dtype, device)
         return xp.sqrt(-2.0 * xp.log(u1)) * xp.cos((2.0 * math.pi) * u2)

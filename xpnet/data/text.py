@@ -13,7 +13,6 @@ from ..errors import whole
 from .arguments import _TEXT, _rng
 
 
-
 def python_text() -> str:
     """The reference texts of Python's own `help()`, topics in alphabetical order: some 450,000 characters. They differ between versions."""
     from pydoc_data.topics import topics

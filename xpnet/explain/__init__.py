@@ -1,6 +1,6 @@
 """explain: the derivation of one training step, with its numbers, as text, Markdown, JSON or a page."""
 
-from . import attention, convolution, normalization, recurrent  # noqa: F401 (their formulas are registered)
+from . import attention, convolution, heads, normalization, recurrent  # noqa: F401 (their formulas are registered)
 from .derive import explain
 from .explanation import Check, Explanation, Line, Step
 from .formulas import Formulas, layer_formulas

@@ -61,10 +61,19 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("network", nargs="?", default="mazur", choices=EXAMPLES, help="which network (default: mazur)")
     parser.add_argument("--out", help="a file: .html is a page with a stepper, .md Markdown, .txt text, .json the numbers")
     parser.add_argument("--notation", default="rows", choices=NOTATIONS)
-    parser.add_argument("--digits", type=int, default=9, help="significant digits (default: 9)")
-    parser.add_argument("--seed", type=int, default=0, help="of the initial weights")
+    parser.add_argument("--digits", type=_from(1), default=9, help="significant digits (default: 9)")
+    parser.add_argument("--seed", type=_from(0), default=0, help="of the initial weights")
     parser.add_argument("--backend", default=None, help="numpy, cupy, torch, ... (default: $XPNET_BACKEND or numpy)")
     parser.set_defaults(run=run)
+
+
+def _from(least: int) -> Callable[[str], int]:
+    """An argument that is an integer, from `least` on."""
+    def integer(text: str) -> int:
+        if (number := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"an integer from {least} on, got {text}")
+        return number
+    return integer
 
 
 def run(args: argparse.Namespace) -> int:

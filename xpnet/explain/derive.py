@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Random, get_backend
-from ..errors import unknown
+from ..errors import unknown, whole
 from ..gradcheck.arrays import host, hosts
 from ..gradcheck.calls import Call, Runner
 from ..gradcheck.check import _has_float64
@@ -55,6 +55,7 @@ def explain(model: Model, loss: Any, x: Any, t: Any, *, weights: Any = None, opt
         raise TypeError(f"explain takes an optimizer such as SGD(0.1), got {optimizer!r}")
     if notation not in NOTATIONS:
         raise unknown("notation", notation, NOTATIONS)
+    max_entries = whole("explain: max_entries", max_entries, 1)
     backend = model.backend if _has_float64(model.backend) else get_backend("numpy")
     with backend:
         runner = Runner(backend, training, Random(model.seed, model.step), model.state, np.random.default_rng(0))
@@ -68,15 +69,16 @@ class _Derivation:
         self.model, self.runner, self.loss, self.optimizer = model, runner, loss, optimizer
         self.theta, self.xs = host(model.params), hosts(x)
         self.root, backward, _ = runner.trace("", model.net, self.views(self.theta), self.xs, isinstance(x, tuple))
-        if self.root.y_many:
-            raise ValueError(f"explain takes a network with one output, {model.net!r} gives {len(self.root.y)}")
-        self.t, self.weights = host(t), None if weights is None else host(weights)
-        if not loss.takes_classes(self.root.y[0], self.t):
+        if len(self.root.y) not in loss.predictions:
+            raise ValueError(f"{loss!r} takes {' or '.join(map(str, loss.predictions))} outputs, {model.net!r} gives {len(self.root.y)}")
+        self.t, self.weights = host(t), None if weights is None else host(weights).astype(np.float64)
+        self.y = tuple(self.root.y) if self.root.y_many else self.root.y[0]
+        if not loss.takes_classes(self.y, self.t):
             self.t = self.t.astype(np.float64)
         self.loss_of = runner.evaluator(loss, self.root, self.t, self.weights)
         value, dy, _ = self.loss_of(self.root.y)
-        self.value, self.dy = float(value), dy[0]
-        _, grads = backward(runner.arrays(dy, False), True)
+        self.value, self.dy = float(value), dy
+        _, grads = backward(runner.arrays(dy, self.root.y_many), True)
         collected = runner.array(np.zeros_like(self.theta))
         model.layout.writer(runner.backend.xp, collected)(grads)
         self.gradient = host(collected)
@@ -94,11 +96,11 @@ class _Derivation:
         letters = [parameter(path.rpartition(".")[2], "").letter for path in self.model.layout.by_path]
         letters += [layer.weight for _, layer in walk_layers(self.model.net) if isinstance(layer, WithWeight)]
         self.writer = Writer(notation, max_entries, checks, n, letters)
-        notes = ["ℓ is each sample's own loss and L their mean: δ and the gradients of activations are those of ℓ, and 1/n enters at the "
-                 "gradients of parameters"] if n > 1 else []
+        notes = ["ℓ is each sample's own loss and L their mean: δ = ∂ℓ/∂z, the gradients of activations are those of ℓ, and 1/n enters at "
+                 "the gradients of parameters"] if n > 1 else []
         update = Update(self.model, self.runner, self.optimizer, self.theta, self.gradient, self.loss_at, self.writer)
         steps = [*self.forward(self.root), self.loss_step(), *self.backward(self.root), *update.steps(self.naming)]
-        mistake = update.sequential(self.root, self.naming, self.dy)
+        mistake = None if self.root.y_many else update.sequential(self.root, self.naming, self.dy[0])
         last, after = update.after(self.value, mistake)
         return Explanation(repr(self.model.net), repr(self.loss), repr(self.optimizer), notation, [*steps, last], self.value, after,
                            mistake, notes)
@@ -109,7 +111,7 @@ class _Derivation:
             for a in (*call.x, *call.y):
                 if a.ndim != 2:
                     raise ValueError(f"notation='columns' is for arrays (batch, features); {call!r} has one of shape {a.shape}. Use 'rows'")
-        formulas = formulas_of_loss(self.loss, self.root.y[0], self.t, self.weights)
+        formulas = formulas_of_loss(self.loss, self.y, self.t, self.weights)
         means = formulas is not None and per_sample(formulas.backward[-1][1]) != formulas.backward[-1][1]
         return self.root.y[0].shape[0] if means else 1
 
@@ -134,8 +136,8 @@ class _Derivation:
             yield Step("forward", call.path, repr(call.layer), _title(call), lines, _first_words(call.layer))
             return
         named.env |= {name: np.asarray(a, dtype=np.float64) for name, a in formulas.given.items()}
-        lines = [(result, self.line(named, result, text, note=formulas.notes.get(result, ""))) for result, text in formulas.forward]
-        if shown := [line for result, line in lines if result not in formulas.hidden]:
+        made = [(result, self.line(named, result, text, note=formulas.notes.get(result, ""))) for result, text in formulas.forward]
+        if shown := [line for result, line in made if result not in formulas.hidden]:
             yield Step("forward", call.path, repr(call.layer), _title(call), shown)
 
     def line(self, named: Named, result: str, text: str, reads: Any = (), note: str = "", places: dict[str, Place] | None = None) -> Line:
@@ -165,34 +167,36 @@ class _Derivation:
     # The loss.
 
     def loss_step(self) -> Step:
-        y = self.root.y[0]
-        formulas = formulas_of_loss(self.loss, y, self.t, self.weights)
-        own = {"L": np.asarray(self.value), "dy": self.dy}
-        env: dict[str, Any] = {"y": y, "t": self.t}
-        symbols = {"y": self.naming.y, "dy": self.naming.y.gradient()}
+        formulas = formulas_of_loss(self.loss, self.y, self.t, self.weights)
+        ys = [f"y{i}" for i in range(len(self.root.y))] if self.root.y_many else ["y"]
+        own = {"L": np.asarray(self.value), **{f"d{y}": dy for y, dy in zip(ys, self.dy)}}
+        env: dict[str, Any] = {**dict(zip(ys, self.root.y)), "t": self.t}
+        symbols = dict(zip(ys, self.naming.ys)) | {f"d{y}": symbol.gradient() for y, symbol in zip(ys, self.naming.ys)}
         note = ""
         if formulas is None:
-            formulas, note = Formulas([("L", "")], [("dy", "")]), _first_words(self.loss)
+            formulas, note = Formulas([("L", "")], [(f"d{y}", "") for y in ys]), _first_words(self.loss)
         env |= {name: np.asarray(a) for name, a in formulas.given.items()}
         lines = []
         for result, text in (*formulas.forward, *formulas.backward):
             computed = np.asarray(evaluate(parse(text), env)) if text else own[result]
             far = apart(np.reshape(computed, own[result].shape), own[result]) if result in own else 0.0
             env[result] = own.get(result, computed)
-            if result == "dy" and self.writer.per_sample > 1:
+            of = ys.index(result[1:]) if result[1:] in ys else None
+            if of is not None and self.writer.per_sample > 1:
                 text = per_sample(text)
-            reads = names(parse(text)) if text else ["y", "t"]
-            check = self.writer.check(self.loss_place(), symbols["dy"]) if result == "dy" else None
+            reads = names(parse(text)) if text else [*ys, "t"]
+            check = self.writer.check(self.loss_place(of), symbols[result]) if of is not None else None
             shown = {name: symbols.get(name, Symbol(name)) for name in (result, *reads)}
             lines.append(self.writer.line(result, text, shown, {name: env[name] for name in reads}, env[result], result in own, far,
                                           formulas.notes.get(result, ""), check))
         return Step("loss", "", repr(self.loss), f"loss: {self.loss!r}", lines, note)
 
-    def loss_place(self) -> Place:
+    def loss_place(self, i: int) -> Place:
+        """The finite difference of L, of the i-th of the network's outputs."""
         def outputs(y: np.ndarray) -> list[np.ndarray]:
-            return [np.reshape(self.loss_of([y])[0], ())]
+            return [np.reshape(self.loss_of([*self.root.y[:i], y, *self.root.y[i + 1:]])[0], ())]
 
-        return Place("y", self.root.y[0], self.dy, [np.ones(())], lambda v: (v,), outputs, lambda y: [("", self.loss, outputs(y))],
+        return Place("y", self.root.y[i], self.dy[i], [np.ones(())], lambda v: (v,), outputs, lambda y: [("", self.loss, outputs(y))],
                      leaf=True, by_entry=True)
 
     # Backward.

@@ -17,7 +17,7 @@ Node = tuple[Any, ...]
 _ADD, _NEGATIVE, _TIMES, _POWER, _ATOM = range(5)         # how tightly a node holds together
 _COMPARE = {ast.Gt: ">", ast.GtE: "≥", ast.Lt: "<", ast.LtE: "≤", ast.Eq: "="}
 _FENCED = {"abs": "|", "norm": "‖"}
-OVER = ("sum_n", "sum_k", "max_k", "total")
+OVER = ("sum_n", "sum_k", "sum_d", "max_k", "total")
 
 
 def display(tree: ast.expr, show: Callable[[str], Node], ndim: Mapping[str, int]) -> Node:

@@ -90,6 +90,8 @@ class Line:
             read: list[Node] = [("sym", self.names[name]) for name in self.inputs]
             if not read:
                 right = _number(self.value)
+            elif self.symbol.grad and not read[0][1].grad:   # of a loss, whose formula is not known
+                right = ("fn", "f′", read)
             elif self.symbol.grad:                        # ∂L/∂v = (∂y/∂v)ᵀ ∂L/∂y
                 above = ("row", [("op", "∂"), ("sym", read[0][1]._replace(grad="", via=None))])
                 below = ("row", [("op", "∂"), ("sym", self.symbol._replace(grad="", via=None))])
@@ -208,7 +210,7 @@ class Explanation:
         """Write the explanation as the path's ending says: .txt, .md, .json or .html."""
         from ..errors import unknown
 
-        ending = os.path.splitext(os.fspath(path))[1]
+        ending = os.path.splitext(os.fspath(path))[1].lower()
         made = {".txt": lambda: self.text(digits), ".md": lambda: self.markdown(digits), ".json": self.json,
                 ".html": lambda: self.html(digits)}
         if ending not in made:

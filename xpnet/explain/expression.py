@@ -162,7 +162,8 @@ _FUNCTIONS |= {
     "take": lambda W, t: W[np.asarray(t)], "mT": lambda a: np.swapaxes(a, -1, -2), "batchsum": lambda a: np.sum(a, axis=0),
     "first": lambda a, m: a[:m], "padded": lambda a, m: np.concatenate([a, np.zeros((m - len(a), *a.shape[1:]))]),
     "before": lambda a, m: a[..., :m, :], "after": lambda a, m: a[..., m:, :], "pair": lambda a, b: np.stack([a, b]),
-    "entry": lambda a, i: a[i], "behind": lambda a, b: np.concatenate([a, b], axis=-2), "rotate": _rotate, "heads": _heads, "joined": _joined}
+    "entry": lambda a, i: a[i], "behind": lambda a, b: np.concatenate([a, b], axis=-2), "rotate": _rotate, "heads": _heads,
+    "joined": _joined}
 
 
 def _along(axes: int, numbers: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -207,7 +208,8 @@ def _largest(a: Any) -> Any:
 
 _FUNCTIONS |= {
     "windows": _windows, "fold": _fold, "pad": _pad, "lowpad": lambda a, *around: _pad(a, *around, value=np.min(a) - 1.0),
-    "largest": _largest, "group": lambda a, i, groups: np.split(a, int(groups), axis=1)[int(i)], "bundle": lambda *parts: np.concatenate(parts, axis=1)}
+    "largest": _largest, "group": lambda a, i, groups: np.split(a, int(groups), axis=1)[int(i)],
+    "bundle": lambda *parts: np.concatenate(parts, axis=1)}
 def _turned(a: Any, lengths: Any = None) -> Any:
     """Time, the axis 1, in reverse; with lengths each sequence within its own."""
     return a[:, ::-1] if lengths is None else np.stack([np.concatenate([s[:n][::-1], s[n:]]) for s, n in zip(a, lengths)])

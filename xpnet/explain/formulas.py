@@ -26,6 +26,7 @@ Lines = list[tuple[str, str]]                             # (the name of the res
 class Formulas(NamedTuple):
     """forward: from x to y. backward: from dy to the parameters' gradients and dx. given: arrays that are neither (a mask).
     notes: a sentence to a result. computed: of a result whose formula is empty, what computes it from the arrays by name.
+    before: whether the forward lines come before those of the layers inside. hidden: results that are computed but not shown.
     """
 
     forward: Lines
@@ -33,6 +34,8 @@ class Formulas(NamedTuple):
     given: dict[str, Any] = {}
     notes: dict[str, str] = {}
     computed: dict[str, Callable[[dict[str, Any]], Any]] = {}
+    before: bool = False
+    hidden: frozenset[str] = frozenset()
 
 
 _LAYERS: dict[type[Layer], Callable[[Any, Any], Formulas | None]] = {}

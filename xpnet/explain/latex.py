@@ -13,7 +13,7 @@ _FENCES = {"(": ("\\left(", "\\right)"), "[": ("\\left[", "\\right]"), "|": ("\\
            "‖": ("\\left\\lVert ", "\\right\\rVert ")}
 _FUNCTIONS = {"sigma": "\\sigma", "exp": "\\exp", "log": "\\ln", "tanh": "\\tanh", "max": "\\max", "min": "\\min", "Phi": "\\Phi",
               "phi": "\\varphi", "sin": "\\sin", "cos": "\\cos"}
-_OVER = {"sum_n": "\\sum_n ", "sum_k": "\\sum_k ", "max_k": "\\max_k ", "total": "\\sum "}
+_OVER = {"sum_n": "\\sum_n ", "sum_k": "\\sum_k ", "sum_d": "\\sum_d ", "max_k": "\\max_k ", "total": "\\sum "}
 
 
 def latex(node: Node, digits: int = 6) -> str:
@@ -44,7 +44,7 @@ def latex(node: Node, digits: int = 6) -> str:
     assert kind == "fn"
     if node[1] == "sqrt":
         return f"\\sqrt{{{latex(node[2][0], digits)}}}"
-    name = _FUNCTIONS.get(node[1], f"\\operatorname{{{node[1]}}}")
+    name = _FUNCTIONS.get(node[1], f"\\mathrm{{{node[1]}}}")
     inside = ",\\, ".join(latex(a, digits) for a in node[2])
     return f"{name}\\left({inside}\\right)"
 

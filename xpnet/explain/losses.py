@@ -20,7 +20,7 @@ def loss_formulas(kind: type) -> Callable[[Any], Any]:
     return register
 
 
-def formulas_of_loss(loss: Any, y: np.ndarray, t: np.ndarray, weights: np.ndarray | None) -> Formulas | None:
+def formulas_of_loss(loss: Any, y: Any, t: np.ndarray, weights: np.ndarray | None) -> Formulas | None:
     found = _LOSSES.get(type(loss))
     return found and found(loss, y, t, weights)
 
@@ -151,14 +151,23 @@ def softmax_cross_entropy(loss: Any, y: np.ndarray, t: np.ndarray, weights: np.n
         forward.append(("q", q if not eps else f"{number(1.0 - eps)} * {q} + {number(eps)} / {k}"))
     target = "q" if classes or eps else "t"
     slope = f"(p - {target})"
-    if loss.class_weights is not None:
-        given["v"] = np.asarray(loss.class_weights, dtype=np.float64)
-        forward.append(("a", f"v * {target}"))
+    ignores = classes and loss.ignore_index is not None
+    if loss.class_weights is not None or ignores:
+        factors = []
+        if ignores:
+            given["g"] = np.asarray(t != loss.ignore_index, dtype=np.float64)[..., None]
+            factors.append("g")
+            notes["a"] = "g is 0 where the target is to be ignored"
+        if loss.class_weights is not None:
+            given["v"] = np.asarray(loss.class_weights, dtype=np.float64)
+            factors.append("v")
+        forward.append(("a", f"{' * '.join(factors)} * {target}"))
         target, slope = "a", "(sum_k(a) * p - a)"
         if classes and not loss.reduction.endswith("sum"):
-            w = "w * " if weights is not None else ""
-            forward.append(("M", f"total({w}v * onehot(t, {k}))"))
-            notes["M"] = "the mean divides by the weights of the samples' own classes"
+            counted = ["w"] * (weights is not None) + factors + [f"onehot(t, {k})"] * (loss.class_weights is not None)
+            forward.append(("M", f"total({' * '.join(counted)})"))
+            notes["M"] = "the mean divides by the weights of the samples' own classes" if loss.class_weights is not None else \
+                "the mean counts what is not ignored"
             given.pop("n", None)
             between = 1 if loss.reduction.endswith("batch_mean") else given.pop("k", 1)
             times = math.prod(y.shape[1:-1]) // between

@@ -15,7 +15,8 @@ def markdown(e: Explanation, digits: int = 6) -> str:
 def _lines(e: Explanation, digits: int) -> Iterator[str]:
     yield f"`{e.network}`, `{e.loss_fn}`, `{e.optimizer}`"
     yield ""
-    yield f"Samples are {e.notation}. The superscript is the layer's path; $\\delta = \\partial L / \\partial z$."
+    delta = "" if e.notes else "; $\\delta = \\partial L / \\partial z$"
+    yield f"Samples are {e.notation}. The superscript is the layer's path{delta}."
     for note in e.notes:
         yield from ("", note)
     phase = ""

@@ -12,7 +12,7 @@ from .values import scientific, significant
 _FENCES = {"(": ("(", ")"), "[": ("[", "]"), "|": ("|", "|"), "‖": ("‖", "‖")}
 _FUNCTIONS = {"sigma": "σ", "log": "ln", "Phi": "Φ", "phi": "φ"}
 _OPS: dict[Any, str] = {"-": "−", "·": "⋅"}
-_OVER = {"sum_n": ("∑", "n"), "sum_k": ("∑", "k"), "max_k": ("max", "k"), "total": ("∑", "")}
+_OVER = {"sum_n": ("∑", "n"), "sum_k": ("∑", "k"), "sum_d": ("∑", "d"), "max_k": ("max", "k"), "total": ("∑", "")}
 
 
 def mathml(node: Node, digits: int = 6) -> str:

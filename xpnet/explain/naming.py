@@ -38,6 +38,12 @@ class Run:
         y, back = child.forward(self.call.params.get(name, {}), self.runner.array(x), self.runner.context(self.call.site))
         return host(y), None if dy is None else host(back(self.runner.array(dy))[0])
 
+    def noise(self) -> np.ndarray:
+        """The normal numbers that a layer draws, of the shape of y."""
+        like = self.runner.array(self.y[0])
+        ctx = self.runner.context(self.call.site)
+        return host(ctx.random.normal(ctx.xp, like.shape, like.dtype, like.device))
+
     def buffer(self, buffer: Buffer) -> np.ndarray:
         """What the step began with."""
         return host(self.runner.state[buffer])
@@ -115,7 +121,7 @@ class Naming:
         self.runner = runner
         self.calls: dict[int, Named] = {}
         xs = [Symbol(f"x{i}") for i in range(len(root.x))] if root.many else [Symbol("x")]
-        self.y = self.name(root, xs, [s.gradient() for s in xs])[0]
+        self.ys = self.name(root, xs, [s.gradient() for s in xs])
 
     def __getitem__(self, call: Call) -> Named:
         return self.calls[id(call)]
@@ -128,7 +134,7 @@ class Naming:
             through = [s.gradient(via=run.runs[0].path) for s in xs]
             last = self.chain(run.runs, xs, through)
             inner, ys = [(last[0], run.runs[-1], through[0], run.runs[0])], [Symbol("a", call.path)]
-        elif isinstance(layer, (xl.Sequential, WithWeight)) or (isinstance(layer, xl.Decoder) and not call.many):
+        elif isinstance(layer, (xl.Sequential, WithWeight, xl.Decoder)) and not (call.many and isinstance(layer, (xl.Decoder, xl.Stacked))):
             ys = self.chain(run.runs, xs, dxs)
         elif isinstance(layer, (xl.Parallel, xl.Concat)):
             ys = []

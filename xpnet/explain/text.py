@@ -30,7 +30,7 @@ def print_rich(e: Explanation, digits: int = 6) -> None:
 def _lines(e: Explanation, digits: int) -> Iterator[tuple[str, str]]:
     """(line, style)"""
     yield f"{e.network}, {e.loss_fn}, {e.optimizer}", "bold"
-    yield f"Notation: samples are {e.notation}. The superscript is the layer's path. δ = ∂L/∂z.", "dim"
+    yield f"Notation: samples are {e.notation}. The superscript is the layer's path.{'' if e.notes else ' δ = ∂L/∂z.'}", "dim"
     for note in e.notes:
         yield note, "dim"
     phase = ""

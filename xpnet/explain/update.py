@@ -38,6 +38,9 @@ class Update:
         model = Model(self.model.net, self.runner.backend, "float64", self.model.seed)
         model.params = self.theta
         optimizer = copy.copy(self.optimizer)
+        if optimizer._for is not None and optimizer._for is not self.model and optimizer.t:
+            raise ValueError(f"this {type(optimizer).__name__} has the state of another model after {optimizer.t} steps; make one "
+                             "optimizer a model")
         state = self.optimizer.state_dict() if self.optimizer._for is self.model else {"t": 0}
         optimizer._for, optimizer.state = None, {}
         if state["t"]:
@@ -137,10 +140,13 @@ class Update:
         return Step("after", "", "", "the loss before and after the step", lines), after
 
     def sequential(self, root: Call, naming: Naming, dy: np.ndarray) -> float | None:
-        """L after the step with the famous mistake; None where the network is no chain of two or more trained layers with formulas."""
+        """L after the step with the famous mistake; None where the network is no chain of two or more layers with formulas that move."""
         calls = [naming.calls[id(c)] for c in root.walk() if id(c) in naming.calls]
         chain = [named for named in calls if not inside(named.call)]
-        if (sum(bool(named.run.params) for named in chain) < 2 or self.layout.size > SEQUENTIAL
+        scale = self.double()[1]._scale                   # 0 where a parameter is frozen
+        moves = np.ones_like(self.theta) if scale is None else host(scale)
+        moving = {slot.paths[0].rpartition(".")[0] for slot in self.layout.slots if np.any(moves[slot.start:slot.stop])}
+        if (len(moving) < 2 or self.layout.size > SEQUENTIAL
                 or any(len(slot.paths) > 1 for slot in self.layout.slots)
                 or any(type(named.call.layer) not in (xl.Sequential, xl.Checkpoint) for named in calls if inside(named.call))
                 or any(named.formulas is None or not all(text for _, text in named.formulas.backward) for named in chain)):
@@ -149,8 +155,9 @@ class Update:
         for named in reversed(chain):
             assert named.formulas is not None
             env: dict[str, Any] = {**named.env, "dy": dy}
-            to_params = [line for line in named.formulas.backward if line[0] not in ("dx", "dX")]
-            to_x = [line for line in named.formulas.backward if line[0] in ("dx", "dX")]
+            lines = named.formulas.backward
+            last = max((i for i, (result, _) in enumerate(lines, 1) if result[1:] in named.run.full), default=0)
+            to_params, to_x = lines[:last], lines[last:]
             for result, text in to_params:
                 env[result] = np.asarray(evaluate(parse(text), env))
             for local, full in named.run.full.items():

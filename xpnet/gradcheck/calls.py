@@ -113,7 +113,7 @@ class Runner:
         """(L, ∂L/∂y, whether y is still the same) as a function of y. An integer t becomes floating numbers where it is not classes."""
         if isinstance(loss, Loss):
             if loss.takes_classes(root.y[0], host(t)):
-                check_labels(host(t), root.y[0].shape[-1], one_class=True)
+                check_labels(loss.labels(host(t)), root.y[0].shape[-1], one_class=True)
             else:
                 t = host(t).astype(np.float64)
                 loss.check_values(t, "t")

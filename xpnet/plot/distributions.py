@@ -93,7 +93,8 @@ def _flow_now(model: Model, ax: Axes) -> Axes:
 
 def _recorded(recorder: Any, name: str) -> dict[str, Any]:
     if not isinstance(recorder, Recorder):
-        raise TypeError(f"expected a Recorder (or, for gradient_flow, a Model), as in recorder = plot.Recorder(x, t), got {type(recorder).__name__}")
+        raise TypeError("expected a Recorder (or, for gradient_flow, a Model), as in recorder = plot.Recorder(x, t), "
+                        f"got {type(recorder).__name__}")
     if not recorder.epochs:
         raise ValueError("the Recorder has recorded nothing yet: give it to fit(..., callbacks=[recorder]), or call "
                          "recorder.record(model, loss)")

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..backend import sum_of
 from ..initializers import glorot_normal, he_normal, orthogonal
-from ..layers import Dense, Sequential
+from ..layers import LSTM, RNN, Dense, Sequential
 from ..losses import MeanSquaredError, SoftmaxCrossEntropy
 from .bench import linspace, model_of
 from .neurons import CLOSED
@@ -131,15 +131,48 @@ def cs231n_toy_net(bench: Any) -> list[Row]:
 
 
 def cs231n_rnn_step(bench: Any) -> list[Row]:
-    """h' = tanh(x Wx + h Wh + b) = tanh([x, h] [Wx; Wh] + b): a step of a recurrent network is a dense layer on the input and the
-    state side by side, with the two matrices one above the other."""
-    x, h = linspace(-0.4, 0.7, 3, 10), linspace(-0.2, 0.5, 3, 4)
-    Wx, Wh, b = linspace(-0.1, 0.9, 10, 4), linspace(-0.3, 0.7, 4, 4), linspace(-0.2, 0.4, 4)
-    model = model_of(bench, Dense(14, 4, "tanh"), {"W": np.concatenate([Wx, Wh]), "b": b})
-    after, _ = model.forward(bench.asarray(np.concatenate([x, h], axis=1)))
+    """h' = tanh(x Wx + h Wh + b), one step from a state that is carried in."""
+    x, h = linspace(-0.4, 0.7, 3, 1, 10), linspace(-0.2, 0.5, 3, 4)
+    model = model_of(bench, RNN(10, 4), {"W": linspace(-0.1, 0.9, 10, 4), "U": linspace(-0.3, 0.7, 4, 4), "b": linspace(-0.2, 0.4, 4)})
+    _, after = model.forward((bench.asarray(x), bench.asarray(h)))[0]
     return [row(CS231N, "a step of a recurrent network",
                 "-0.58172089 -0.50182032 -0.41232771 -0.31410098 0.66854692 0.79562378 0.87755553 0.92795967 "
                 "0.97934501 0.99144213 0.99646691 0.99854353", after)]
+
+
+def cs231n_rnn(bench: Any) -> list[Row]:
+    """Three steps of two sequences."""
+    x, h = linspace(-0.1, 0.3, 2, 3, 4), linspace(-0.3, 0.1, 2, 5)
+    model = model_of(bench, RNN(4, 5), {"W": linspace(-0.2, 0.4, 4, 5), "U": linspace(-0.4, 0.1, 5, 5), "b": linspace(-0.7, 0.1, 5)})
+    y, _ = model.forward((bench.asarray(x), bench.asarray(h)))[0]
+    return [row(CS231N, "a recurrent network, three steps",
+                "-0.42070749 -0.27279261 -0.11074945 0.05740409 0.22236251 -0.39525808 -0.22554661 -0.0409454 0.14649412 0.32397316 "
+                "-0.42305111 -0.24223728 -0.04287027 0.15997045 0.35014525 -0.55857474 -0.39065825 -0.19198182 0.02378408 0.23735671 "
+                "-0.27150199 -0.07088804 0.13562939 0.33099728 0.50158768 -0.51014825 -0.30524429 -0.06755202 0.17806392 0.40333043", y)]
+
+
+def cs231n_lstm(bench: Any) -> list[Row]:
+    """One step, and three steps from c = 0. The assignment's gates lie in the order i, f, o, g; here it is i, f, g, o."""
+    def lstm(d: int, k: int, W: np.ndarray, U: np.ndarray, b: np.ndarray, x: np.ndarray, *state: np.ndarray) -> Any:
+        i, f, o, g = np.split(np.arange(4 * k), 4)
+        order = np.concatenate([i, f, g, o])
+        model = model_of(bench, LSTM(d, k), {"W": W[:, order], "U": U[:, order], "b": b[order]})
+        return model.forward(tuple(map(bench.asarray, (x, *state))))[0]
+
+    _, h, c = lstm(4, 5, linspace(-2.1, 1.3, 4, 20), linspace(-0.7, 2.2, 5, 20), linspace(0.3, 0.7, 20), linspace(-0.4, 1.2, 3, 1, 4),
+                   linspace(-0.3, 0.7, 3, 5), linspace(-0.4, 0.9, 3, 5))
+    y, _, _ = lstm(5, 4, linspace(-0.2, 0.9, 5, 16), linspace(-0.3, 0.6, 4, 16), linspace(0.2, 0.7, 16), linspace(-0.4, 0.6, 2, 3, 5),
+                   linspace(-0.4, 0.8, 2, 4), np.zeros((2, 4)))
+    return [row(CS231N, "a step of an LSTM: h",
+                "0.24635157 0.28610883 0.32240467 0.35525807 0.38474904 0.49223563 0.55611431 0.61507696 0.66844003 0.7159181 "
+                "0.56735664 0.66310127 0.74419266 0.80889665 0.858299", h),
+            row(CS231N, "a step of an LSTM: c",
+                "0.32986176 0.39145139 0.451556 0.51014116 0.56717407 0.66382255 0.76674007 0.87195994 0.97902709 1.08751345 "
+                "0.74192008 0.90592151 1.07717006 1.25120233 1.42395676", c),
+            row(CS231N, "an LSTM, three steps",
+                "0.01764008 0.01823233 0.01882671 0.0194232 0.11287491 0.12146228 0.13018446 0.13902939 "
+                "0.31358768 0.33338627 0.35304453 0.37250975 0.45767879 0.4761092 0.4936887 0.51041945 "
+                "0.6704845 0.69350089 0.71486014 0.7346449 0.81733511 0.83677871 0.85403753 0.86935314", y)]
 
 
 def initial_variances(bench: Any) -> list[Row]:
@@ -158,5 +191,5 @@ def initial_variances(bench: Any) -> list[Row]:
             row(CLOSED, "orthogonal: singular values", "1 1 1", np.linalg.svd(Q, compute_uv=False))]
 
 
-CASES = (goodfellow_xor, cs231n_affine, cs231n_two_layers, cs231n_toy_net, cs231n_rnn_step, initial_variances, schiendorfer_forward,
-         mazur_gradients)
+CASES = (goodfellow_xor, cs231n_affine, cs231n_two_layers, cs231n_toy_net, cs231n_rnn_step, cs231n_rnn, cs231n_lstm,
+         initial_variances, schiendorfer_forward, mazur_gradients)
