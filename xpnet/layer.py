@@ -126,6 +126,11 @@ class Layer:
         """y = f(x; params), and the closure that pulls ∂L/∂y back to ∂L/∂x and ∂L/∂params."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
+    def check_values(self, x: Any, name: str = "x") -> None:
+        """Raise ValueError for values of x, on the host, that forward cannot look at without waiting for the device: tokens out of range.
+        `fit` calls it where data enters.
+        """
+
     def initial_params(self, seed: int = 0) -> dict[str, Any]:
         """Initial values drawn on the host, nested by name: the ones that a Model with this seed starts from."""
         order = {param: i for i, param in enumerate(dict.fromkeys(p for _, p in walk_params(self)))}

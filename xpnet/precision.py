@@ -52,6 +52,8 @@ class Mixed:
 
     def lower(self, dx: Any) -> Any:
         """The gradient of the input, without s, in float32."""
+        if dx is None:                                    # of integers
+            return None
         return tuple(map(self.lower, dx)) if isinstance(dx, tuple) else self.widen(dx) / self.scale
 
     def unscale(self, grads: Array) -> None:

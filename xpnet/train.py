@@ -325,6 +325,9 @@ def _admit(model: Model, loss: Loss, data: Any, name: str, one_class: bool = Fal
         if known is None or all(isinstance(a, np.ndarray) for a in _leaves(array)):
             check_finite(f"{name}: {what}", array)
     x, t, *w = (_cast(model, a) for a in data)
+    readable = known is None or all(isinstance(a, np.ndarray) for a in _leaves(x))   # on the host, or once
+    if readable and any("int" in str(a.dtype) for a in _leaves(x)):   # tokens, lengths
+        model.net.check_values(_map(model.backend.to_host, x), f"{name}: x")
     kind = tuple((a.shape[1:], a.dtype) for a in _leaves((x, t)))
     y: Any = None if known is None else known.get(kind)
     new = y is None

@@ -54,6 +54,10 @@ class Sequential(Container):
         self.out_features = next((f for f in (layer.out_features for layer in _until_known(layers[::-1])) if f), None)
         self.keeps_features = all(layer.keeps_features for layer in layers)
 
+    def check_values(self, x: Any, name: str = "x") -> None:
+        if self.layers:
+            self.layers[0].check_values(x, name)
+
     def forward(self, params: dict[str, Any], x: Any, ctx: Context) -> tuple[Any, Backward]:
         tape = []
         for name, layer in self.named:

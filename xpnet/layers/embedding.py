@@ -35,6 +35,10 @@ class Embedding(Layer):
     def params(self) -> dict[str, Param]:
         return {"W": self.W}
 
+    def check_values(self, x: Any, name: str = "x") -> None:
+        if x.min() < 0 or x.max() >= self.tokens:
+            raise ValueError(f"{name} holds tokens from 0 to {self.tokens - 1} for {self!r}, got values from {x.min()} to {x.max()}")
+
     def forward(self, params: dict[str, Any], t: Array, ctx: Context) -> tuple[Array, Backward]:
         xp, W = ctx.xp, params["W"]
         if not xp.isdtype(t.dtype, "integral"):

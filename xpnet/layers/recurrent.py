@@ -15,7 +15,7 @@ What each of these layers takes and gives, with sequences x (n, time, d) of n sa
 
 y is (n, time, k), all states h (many-to-many), or with last=True (n, k), the last one (many-to-one). With lengths the last step of a
 sequence is its own: the state is the one after it, and y is 0 in the padding, whose values do not matter as long as they are finite.
-Values of lengths are not looked at here, which would wait for the device.
+Values of lengths are checked where data enters `fit`, and not here, which would wait for the device.
 
 Truncated backpropagation through time (Williams & Peng, 1990) is: carry the state from one part of a sequence to the next, and give
 0 as the gradient of the state that goes out.
@@ -62,6 +62,11 @@ class Recurrent(Layer):
             return ((dx, *dstate, *(() if lengths is None else (None,))) if carried or lengths is not None else dx), grads
 
         return ((y, *end) if carried else y), backward
+
+    def check_values(self, x: Any, name: str = "x") -> None:
+        if isinstance(x, tuple) and x[-1].ndim == 1 and x[-1].dtype.kind in "iu" and (x[-1].min() < 0 or x[-1].max() > x[0].shape[1]):
+            raise ValueError(f"{name} has lengths from 0 to {x[0].shape[1]}, the number of steps, got values from {x[-1].min()} to "
+                             f"{x[-1].max()}")
 
     def run(self, params: dict[str, Any], x: Array, state: tuple[Array, ...], lengths: Any, ctx: Context) -> Any:
         """y, the state at the end, and `back`: (∂L/∂y, of the end state, input_grad) → (∂L/∂x, of the state, grads).
