@@ -10,13 +10,13 @@ from cases import LAYERS, draw, each
 from latex import NUMPY, evaluate, key, parse, sides
 
 import xpnet as xn
-from xpnet.explain import Explanation, explain
-from xpnet.explain.expression import _FUNCTIONS as FUNCTIONS
-from xpnet.explain.formulas import _LAYERS as LAYER_FORMULAS
-from xpnet.explain.losses import _LOSSES as LOSS_FORMULAS
-from xpnet.explain.mathml import mathml
-from xpnet.explain.optimizers import _UPDATES as OPTIMIZER_FORMULAS
-from xpnet.explain.values import Value
+from xpnet.derivation import Explanation, explain
+from xpnet.derivation.expression import _FUNCTIONS as FUNCTIONS
+from xpnet.derivation.formulas import _LAYERS as LAYER_FORMULAS
+from xpnet.derivation.losses import _LOSSES as LOSS_FORMULAS
+from xpnet.derivation.mathml import mathml
+from xpnet.derivation.optimizers import _UPDATES as OPTIMIZER_FORMULAS
+from xpnet.derivation.values import Value
 from xpnet.layer import Layer, Param
 
 NOTATIONS = ("rows", "columns")

@@ -12,9 +12,9 @@ from cases import LAYERS
 from test_explain import draw, joined
 
 import xpnet as xn
-from xpnet.explain import Explanation, explain
-from xpnet.explain.graph import graph
-from xpnet.explain.page import page
+from xpnet.derivation import Explanation, explain
+from xpnet.derivation.graph import graph
+from xpnet.derivation.page import page
 from xpnet.layer import Layer
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -9,8 +9,8 @@ from conftest import assert_close
 
 import xpnet as xn
 from xpnet.backend.blocks import block_products, block_products_plain
+from xpnet.derivation import explain
 from xpnet.errors import LayerError
-from xpnet.explain import explain
 
 RTOL = 1e-10
 MAKE = {"RNN": lambda d, k, **o: xn.RNN(d, k, **o), "RNN(relu)": lambda d, k, **o: xn.RNN(d, k, "relu", **o),

@@ -12,8 +12,8 @@ from test_explain import assert_consistent, assert_printed_formulas_hold
 from test_losses import differences, reduce_plainly
 
 import xpnet as xn
+from xpnet.derivation import explain
 from xpnet.dryrun import dry_step
-from xpnet.explain import explain
 from xpnet.layer import Context
 from xpnet.losses import REDUCTIONS
 

@@ -123,12 +123,12 @@ from .train import EarlyStopping, History, LearningRate, evaluate, fit
 if TYPE_CHECKING:
     from .advice import advise
     from .comparison import parity
+    from .derivation import explain
     from .exercises import exercise
-    from .explain import explain
     from .gradcheck import gradient_check
 
 # Tools that a training script does not need: imported when they are first asked for.
-_LATER = {"advise": "advice", "exercise": "exercises", "explain": "explain", "gradient_check": "gradcheck", "parity": "comparison"}
+_LATER = {"advise": "advice", "exercise": "exercises", "explain": "derivation", "gradient_check": "gradcheck", "parity": "comparison"}
 
 
 def __getattr__(name: str) -> Any:

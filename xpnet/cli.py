@@ -17,7 +17,7 @@ from .errors import BackendError
 
 COMMANDS = {                                              # name: (module, what it does)
     "backends": ("xpnet.cli", "say which backends can be used here, and what to do about the others"),
-    "explain": ("xpnet.explain.command", "derive one training step of a small network, with its numbers"),
+    "explain": ("xpnet.derivation.command", "derive one training step of a small network, with its numbers"),
     "exercise": ("xpnet.exercises.command", "print an exercise with numbers, its worked solution, or a sheet of several"),
     "verify": ("xpnet.verify.command", "recompute published numbers on a backend and compare"),
 }

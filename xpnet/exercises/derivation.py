@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..explain import Explanation, Formulas, Line, Step, explain, loss_formulas
-from ..explain.display import Node, display
-from ..explain.expression import evaluate, names, parse
-from ..explain.symbols import Symbol
-from ..explain.values import Value
+from ..derivation import Explanation, Formulas, Line, Step, explain, loss_formulas
+from ..derivation.display import Node, display
+from ..derivation.expression import evaluate, names, parse
+from ..derivation.symbols import Symbol
+from ..derivation.values import Value
 from ..layer import Layer, Param
 from ..layers import Identity
 from ..losses import Loss

@@ -1,6 +1,6 @@
 """A question or a solution: blocks of words, formulas, numbers and code, written as Markdown with LaTeX, as HTML with MathML, or as text.
 
-Words hold formulas between $, in the language of xpnet/explain/expression.py: "The layer $z = x @ W + b$". Also `code` and **bold**.
+Words hold formulas between $, in the language of xpnet/derivation/expression.py: "The layer $z = x @ W + b$". Also `code` and **bold**.
 """
 
 import os
@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from ..derivation.boxes import Box, beside, box
+from ..derivation.display import Node
+from ..derivation.explanation import Line
+from ..derivation.latex import latex
+from ..derivation.mathml import mathml
+from ..derivation.values import Value
 from ..errors import unknown
-from ..explain.boxes import Box, beside, box
-from ..explain.display import Node
-from ..explain.explanation import Line
-from ..explain.latex import latex
-from ..explain.mathml import mathml
-from ..explain.values import Value
 from .derivation import formula_node, symbol
 
 EXACT = 12                                                # significant digits: a given number is shown whole

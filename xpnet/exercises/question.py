@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..derivation import Step
 from ..errors import unknown, whole
-from ..explain import Step
 from .derivation import Derivation, Worked
 from .document import BITS, Block, Code, Derived, Document, Formula, Given, Heading, Item, Options, Words
 from .draw import Draw
@@ -66,7 +66,7 @@ class Question:
         self.task: Task | None = None
 
     def say(self, words: str) -> None:
-        """A paragraph. Formulas stand between $, in the language of xpnet/explain/expression.py."""
+        """A paragraph. Formulas stand between $, in the language of xpnet/derivation/expression.py."""
         self.blocks.append(Words(words))
 
     def formula(self, formula: str) -> None:

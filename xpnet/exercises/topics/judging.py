@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ... import metrics
-from ...explain import explain
+from ...derivation import explain
 from ...layers import Dense
 from ...losses import MeanSquaredError
 from ..derivation import Derivation, Worked, explained, model_of

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ...explain import explain
+from ...derivation import explain
 from ...layers import Sigmoid
 from ...losses import REDUCTIONS, BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from ..derivation import Derivation, Worked, loss_explained, model_of

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...explain import explain
+from ...derivation import explain
 from ...layers import Dense, Sequential
 from ...losses import MeanSquaredError
 from ...optim import SGD

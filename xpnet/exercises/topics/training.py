@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...explain import explain
+from ...derivation import explain
 from ...layers import Dense
 from ...losses import MeanSquaredError
 from ...optim import SGD, schedules

@@ -48,7 +48,7 @@ class Check:
 class Line:
     """result = formula, with the numbers.
 
-    result, expression  a name and a formula (xpnet/explain/expression.py) in the local names; expression is empty where a layer has none
+    result, expression  a name and a formula (xpnet/derivation/expression.py) in the local names; expression is empty where a layer has none
     names               what the local names stand for
     inputs              the numbers that the formula reads, by local name
     value               the result: the layer's own where the layer gives it

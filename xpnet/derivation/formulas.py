@@ -1,4 +1,4 @@
-"""What each layer, loss and optimizer computes, as formulas that can be run (xpnet/explain/expression.py).
+"""What each layer, loss and optimizer computes, as formulas that can be run (xpnet/derivation/expression.py).
 
 A layer's formulas are written in its own letters: x, y, its parameters, and dv for ∂L/∂v. They are no second implementation that something
 trains with: `explain` evaluates them beside the layer and says where the two differ. A layer without an entry here is explained by its
