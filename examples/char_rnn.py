@@ -17,7 +17,7 @@ import time
 import numpy as np
 
 from xpnet import LSTM, Adam, ClipNorm, Cosine, Dense, Dropout, Embedding, History, Model, SoftmaxCrossEntropy, Stacked
-from xpnet.data.text import Characters, ngram_bits, python_text
+from xpnet.data.text import Characters, in_parts, ngram_bits, python_text, write
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--backend", default=None, help="numpy, cupy, torch, ... (default: $XPNET_BACKEND or numpy)")
@@ -66,24 +66,20 @@ def bits_per_character(model, tokens):
     return total / count / math.log(2)
 
 
-def write(model, symbols, start, length, rng, temperature=0.7):
-    """Sample a text, one character at a time."""
-    state, tokens, written = model.net.initial_state(1, model.params), symbols.encode(start)[None, :], start
-    for _ in range(length):
-        (y, *state), _ = model.forward((model.asarray(tokens), *state), training=False)
-        z = model.backend.to_host(y)[0, -1].astype(np.float64) / temperature
-        p = np.exp(z - z.max())
-        tokens = np.array([[rng.choice(len(p), p=p / p.sum())]])
-        written += symbols.decode(tokens)
-    return written
+class Reader:
+    """Logits of what comes next; what came before is in the state."""
+
+    def __init__(self, model):
+        self.model, self.state = model, model.net.initial_state(1, model.params)
+
+    def __call__(self, tokens):
+        (y, *self.state), _ = self.model.forward((self.model.asarray(tokens), *self.state), training=False)
+        return self.model.backend.to_host(y)[0, -1]
 
 
 text = python_text()
 symbols = Characters(text)
-tokens = symbols.encode(text)
-a, b = int(0.8 * len(tokens)), int(0.9 * len(tokens))
-train, validation, test = (tokens[s] for s in ((slice(0, 2_000), slice(2_000, 2_500), slice(2_500, 3_000)) if args.quick else
-                                               (slice(0, a), slice(a, b), slice(b, None))))
+train, validation, test = in_parts(symbols.encode(text)[:3_000 if args.quick else None])
 baseline = ngram_bits(train, test, len(symbols))
 print(f"{len(train)} characters to train on, {len(symbols)} different ones; 5-gram on the held-out {len(test)}: {baseline:.3f} bits")
 
@@ -112,7 +108,7 @@ for epoch in range(EPOCHS):
           flush=True)
 
 print(f"held out {bits_per_character(model, test):.3f} bits a character; the 5-gram {baseline:.3f}")
-print("\n" + write(model, symbols, "The ", 40 if args.quick else args.length, np.random.default_rng(args.seed)))
+print("\n" + write(Reader(model), symbols, "The ", 40 if args.quick else args.length, np.random.default_rng(args.seed), temperature=0.7))
 
 if args.out:
     from xpnet import plot

@@ -3,9 +3,9 @@
     python examples/tiny_transformer.py [--backend cupy] [--steps 3000] [--out loss.png]
 
 Bits per character on a held-out tenth of the text, beside an interpolated 5-gram with Witten-Bell smoothing, counted on the same training
-part. The network sees 128 characters at a time. Tokens are embedded, pass through pre-norm blocks with rotary positions, and the embedding's own
-table makes the logits (tied weights). A text is written token by token, with a cache of keys and values, so that a step does not
-compute the past again.
+part. The network sees 128 characters at a time. Tokens are embedded, pass through pre-norm blocks with rotary positions, and the
+embedding's own table makes the logits (tied weights). A text is written token by token, with a cache of keys and values, so that a step
+does not compute the past again.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from xpnet import AdamW, ClipNorm, Cosine, Decoder, DecoderBlock, Embedding, Layer, LayerNorm, Model, SoftmaxCrossEntropy, Unembedding, fit
-from xpnet.data.text import Characters, ngram_bits, python_text, stretches
+from xpnet.data.text import Characters, in_parts, ngram_bits, python_text, stretches, write
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--backend", default=None, help="numpy, cupy, torch, ... (default: $XPNET_BACKEND or numpy)")
@@ -94,26 +94,21 @@ def bits_per_character(model, tokens):
     return -total / math.log(2) / (len(starts) * half + half)
 
 
-def write(model, symbols, start, length, rng, temperature=0.8):
-    """Sample a text, one character at a time; what came before is in the cache."""
-    like = model.backend.zeros((1, 1), model.params.dtype)
-    cache = model.net.parts["blocks"].empty_cache(model.xp, like)
-    tokens, written = symbols.encode(start)[None, :], start
-    for _ in range(length):
-        (z, cache), _ = model.forward((model.asarray(tokens), cache), training=False)
-        z = model.backend.to_host(z)[0, -1].astype(np.float64) / temperature
-        p = np.exp(z - z.max())
-        tokens = np.array([[rng.choice(len(p), p=p / p.sum())]])
-        written += symbols.decode(tokens)
-    return written
+class Reader:
+    """Logits of what comes next; keys and values of what came before are in the cache."""
+
+    def __init__(self, model):
+        self.model = model
+        self.cache = model.net.parts["blocks"].empty_cache(model.xp, model.backend.zeros((1, 1), model.params.dtype))
+
+    def __call__(self, tokens):
+        (z, self.cache), _ = self.model.forward((self.model.asarray(tokens), self.cache), training=False)
+        return self.model.backend.to_host(z)[0, -1]
 
 
 text = python_text()
 symbols = Characters(text)
-tokens = symbols.encode(text)
-a, b = int(0.8 * len(tokens)), int(0.9 * len(tokens))
-train, validation, test = (tokens[s] for s in ((slice(0, 20_000), slice(20_000, 21_000), slice(21_000, 22_000)) if args.quick else
-                                               (slice(0, a), slice(a, b), slice(b, None))))
+train, validation, test = in_parts(symbols.encode(text)[:25_000 if args.quick else None])
 baseline = ngram_bits(train, test, len(symbols))
 print(f"{len(train)} characters to train on, {len(symbols)} different ones; 5-gram on the held-out {len(test)}: {baseline:.3f} bits a "
       "character")
@@ -128,7 +123,7 @@ if not len(history):                                      # Ctrl-C in the first 
 print(f"trained {STEPS} steps in {time.perf_counter() - start:.0f} s, training loss {history['loss'][-1] / math.log(2):.3f} bits")
 print(f"validation {bits_per_character(model, validation):.3f} bits, held out {bits_per_character(model, test):.3f} bits a character; "
       f"the 5-gram {baseline:.3f}")
-print("\n" + write(model, symbols, "The ", 40 if args.quick else args.length, np.random.default_rng(args.seed)))
+print("\n" + write(Reader(model), symbols, "The ", 40 if args.quick else args.length, np.random.default_rng(args.seed)))
 
 if args.out:
     from xpnet import plot

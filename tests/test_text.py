@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from xpnet.data.text import Characters, ngram_bits, python_text, stretches
+from xpnet.data.text import Characters, in_parts, ngram_bits, python_text, stretches, write
 
 
 def test_characters_there_and_back():
@@ -59,3 +59,22 @@ def test_longer_contexts_help_where_the_text_has_them():
     train = np.tile([0, 1, 2, 1], 100)
     bits = [ngram_bits(train, np.tile([0, 1, 2, 1], 20), 3, n) for n in (1, 2, 3)]
     assert bits[0] > bits[1] > 10 * bits[2]
+
+
+def test_parts_are_by_position():
+    train, validation, held_out = in_parts(np.arange(100))
+    assert [len(p) for p in (train, validation, held_out)] == [80, 10, 10]
+    np.testing.assert_array_equal(np.concatenate([train, validation, held_out]), np.arange(100))
+
+
+def test_writing_follows_the_logits_and_keeps_what_is_new():
+    symbols, seen = Characters("abc"), []
+
+    def next_letter(tokens):
+        seen.append(tokens.tolist())
+        return np.where(np.arange(3) == (tokens[0, -1] + 1) % 3, 0.0, -1e9)
+
+    assert write(next_letter, symbols, "ab", 5, np.random.default_rng(0)) == "abcabca"
+    assert seen == [[[0, 1]], [[2]], [[0]], [[1]], [[2]]]
+    flat = write(lambda tokens: np.array([0.0, 1.0, 0.0]), symbols, "a", 4000, np.random.default_rng(0), temperature=0.5)
+    assert flat.count("b") / 4000 == pytest.approx(math.exp(2) / (2 + math.exp(2)), abs=0.03)

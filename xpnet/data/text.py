@@ -6,6 +6,7 @@ size that a perfect compressor with these probabilities would need.
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 import numpy as np
 
@@ -38,6 +39,27 @@ class Characters:
 
     def decode(self, numbers: np.ndarray) -> str:
         return "".join(self.symbols[int(i)] for i in np.ravel(numbers))
+
+
+def in_parts(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training, validation and held-out part by position: the first 80 %, the next 10 %, the last 10 %."""
+    a, b = int(0.8 * len(tokens)), int(0.9 * len(tokens))
+    return tokens[:a], tokens[a:b], tokens[b:]
+
+
+def write(logits: Callable[[np.ndarray], np.ndarray], symbols: Characters, start: str, length: int, rng: np.random.Generator,
+          temperature: float = 0.8) -> str:
+    """Sample a text that goes on from `start`, one character at a time, from softmax(z / temperature).
+
+    logits: a function of the tokens that are new (1, t), which keeps what came before, to z of the next character, (symbols,)
+    """
+    tokens, written = symbols.encode(start)[None, :], start
+    for _ in range(length):
+        z = np.asarray(logits(tokens), dtype=np.float64) / temperature
+        p = np.exp(z - z.max())
+        tokens = np.array([[rng.choice(len(p), p=p / p.sum())]])
+        written += symbols.decode(tokens)
+    return written
 
 
 def stretches(tokens: np.ndarray, n: int, length: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

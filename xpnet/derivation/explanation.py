@@ -2,9 +2,8 @@
 
 import ast
 import json
-import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from .latex import latex
 from .mathml import mathml
 from .symbols import Symbol
 from .values import Value
+from .written import Written
 
 FORMAT = 1
 FILLED = 36                                               # more numbers than this are not written into a formula
@@ -142,7 +142,7 @@ class Step:
 
 
 @dataclass
-class Explanation:
+class Explanation(Written):
     """One training step, derived with its numbers.
 
     str(e), e.text(digits)   text in two dimensions        e.print(digits)     the same with colours, where rich is installed
@@ -164,6 +164,8 @@ class Explanation:
     after: float | None = None
     sequential: float | None = None
     notes: list[str] = field(default_factory=list)
+
+    forms: ClassVar[dict[str, str]] = {**Written.forms, ".json": "json"}
 
     def lines(self, phase: str | None = None) -> list[Line]:
         return [line for step in self.steps if phase in (None, step.phase) for line in step.lines]
@@ -206,26 +208,8 @@ class Explanation:
     def json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
-    def save(self, path: str | os.PathLike[str], digits: int = 6) -> None:
-        """Write the explanation as the path's ending says: .txt, .md, .json or .html."""
-        from ..errors import unknown
-
-        ending = os.path.splitext(os.fspath(path))[1].lower()
-        made = {".txt": lambda: self.text(digits), ".md": lambda: self.markdown(digits), ".json": self.json,
-                ".html": lambda: self.html(digits)}
-        if ending not in made:
-            raise unknown("ending", ending, made)
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(made[ending]())
-
-    def __str__(self) -> str:
-        return self.text()
-
     def __repr__(self) -> str:
         return f"<Explanation of {self.network}: {len(self.steps)} steps, L = {self.loss:.6g}>"
-
-    def _repr_markdown_(self) -> str:
-        return self.markdown()
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, "network": self.network, "loss_fn": self.loss_fn, "optimizer": self.optimizer, "notation": self.notation,

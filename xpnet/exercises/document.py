@@ -3,7 +3,6 @@
 Words hold formulas between $, in the language of xpnet/derivation/expression.py: "The layer $z = x @ W + b$". Also `code` and **bold**.
 """
 
-import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from ..derivation.explanation import Line
 from ..derivation.latex import latex
 from ..derivation.mathml import mathml
 from ..derivation.values import Value
-from ..errors import unknown
+from ..derivation.written import Written
 from .derivation import formula_node, symbol
 
 EXACT = 12                                                # significant digits: a given number is shown whole
@@ -304,7 +303,7 @@ def wrapped(words: str, later: str = "") -> str:
 
 
 @dataclass
-class Document:
+class Document(Written):
     """Blocks under a title."""
 
     title: str
@@ -326,17 +325,17 @@ class Document:
 
         return page(self.title, f"<h1>{escape(self.title, quote=False)}</h1>\n<section>{self.body('html')}</section>")
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as the path's ending says: .md, .html or .txt."""
-        ending = os.path.splitext(os.fspath(path))[1]
-        made = {".md": self.markdown, ".html": self.html, ".txt": self.text}
-        if ending not in made:
-            raise unknown("ending", ending, made)
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(made[ending]())
 
-    def __str__(self) -> str:
-        return self.text()
+class Asked(Written):
+    """What has a `question`, a Document, and is written as that."""
 
-    def _repr_markdown_(self) -> str:
-        return self.markdown()
+    question: Document
+
+    def markdown(self) -> str:
+        return self.question.markdown()
+
+    def html(self) -> str:
+        return self.question.html()
+
+    def text(self) -> str:
+        return self.question.text()

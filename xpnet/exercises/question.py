@@ -1,6 +1,5 @@
 """Exercise: a question with numbers, its worked solution, and a grader; and how a topic is written."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from ..derivation import Step
 from ..errors import unknown, whole
 from .derivation import Derivation, Worked
-from .document import BITS, Block, Code, Derived, Document, Formula, Given, Heading, Item, Options, Words
+from .document import BITS, Asked, Block, Code, Derived, Document, Formula, Given, Heading, Item, Options, Words
 from .draw import Draw
 from .functions import Task
 from .grading import Grade, Part, fit, grade_numbers
@@ -151,7 +150,7 @@ def decimals(a: np.ndarray) -> int:
 
 
 @dataclass
-class Exercise:
+class Exercise(Asked):
     """A question with numbers.
 
     .markdown() .html() .text() .save("sheet.html")    the question; `.solution` has the same four
@@ -185,27 +184,8 @@ class Exercise:
             return Grade({getattr(answers, "__name__", "function"): self.task.grade(answers, backend, seed)})
         return grade_numbers(self.parts, answers, self.columns)
 
-    def markdown(self) -> str:
-        return self.question.markdown()
-
-    def html(self) -> str:
-        return self.question.html()
-
-    def text(self) -> str:
-        return self.question.text()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the question as the path's ending says: .md, .html or .txt."""
-        self.question.save(path)
-
-    def __str__(self) -> str:
-        return self.text()
-
     def __repr__(self) -> str:
         return f"<Exercise {self.topic!r}, seed {self.seed}: {', '.join(part.name for part in self.parts)}>"
-
-    def _repr_markdown_(self) -> str:
-        return self.markdown()
 
 
 def exercise(topic: str, seed: int = 0) -> Exercise:

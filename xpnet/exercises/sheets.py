@@ -1,18 +1,17 @@
 """Sheet: several exercises on one page, as for an exam."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import unknown
-from .document import Block, Document, Heading
+from .document import Asked, Block, Document, Heading
 from .grading import Grade
 from .question import Exercise, exercise
 
 
 @dataclass
-class Sheet:
+class Sheet(Asked):
     """.markdown() .html() .text() .save(path)  the questions; `.solution` has the same four
     .grade(answers)                          a list of Grades, of one {name: number} or function for each exercise
     """
@@ -21,7 +20,7 @@ class Sheet:
     exercises: list[Exercise]
 
     @property
-    def question(self) -> Document:
+    def question(self) -> Document:                       # type: ignore[override]
         return self._joined(lambda e: e.question, self.title)
 
     @property
@@ -45,25 +44,6 @@ class Sheet:
         if len(answers) != len(self.exercises):
             raise ValueError(f"the sheet has {len(self.exercises)} exercises, got {len(answers)} answers")
         return [e.grade(a, backend, seed) for e, a in zip(self.exercises, answers)]
-
-    def markdown(self) -> str:
-        return self.question.markdown()
-
-    def html(self) -> str:
-        return self.question.html()
-
-    def text(self) -> str:
-        return self.question.text()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the questions as the path's ending says: .md, .html or .txt."""
-        self.question.save(path)
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def _repr_markdown_(self) -> str:
-        return self.markdown()
 
 
 def sheet(topics: Sequence[str], seed: int = 0, title: str = "Backpropagation") -> Sheet:
