@@ -144,6 +144,7 @@ def softmax_cross_entropy(loss: Any, y: np.ndarray, t: np.ndarray, weights: np.n
     k, eps = y.shape[-1], loss.label_smoothing
     forward: Lines = [("c", "y - max_k(y)"), ("p", "exp(c) / sum_k(exp(c))")]
     notes = {"c": "the largest is subtracted first: it cancels, and no exponential overflows",
+             "L": "ln Σ eᶜ - c is -ln p, also where p rounds to 0",
              "dy": "the gradient is with respect to the logits: softmax and cross-entropy together give p - q"}
     classes = t.ndim < y.ndim
     q = f"onehot(t, {k})" if classes else "t"
