@@ -106,9 +106,10 @@ def loss_step(name, weighted=False, dtype="float32"):
     return lambda: loss_fn(y, t, weights)
 
 
-def sequence_loss_step(name, weighted=False):
+def sequence_loss_step(name, weighted=False, dtype="float32"):
     loss_fn, (y, t) = SEQUENCE_LOSSES[name][0]("sum"), draw_sequence(name)
-    y, t, weights = each(array, y), array(t), array(np.linspace(0.5, 1.5, len(t))) if weighted else None
+    y, t = each(lambda a: array(a, dtype), y), array(t, dtype)
+    weights = array(np.linspace(0.5, 1.5, len(t)), dtype) if weighted else None
     return lambda: loss_fn(y, t, weights)
 
 
@@ -273,6 +274,9 @@ def test_every_rule_is_one_launch_and_equals_its_text(dtype, monkeypatch):
         for name in LOSSES:
             loss_step(name, False, dtype)()
             loss_step(name, True, dtype)()
+        for name in SEQUENCE_LOSSES:
+            for weighted in (False, True):
+                sequence_loss_step(name, weighted, dtype)()
         for make, *_ in BUDGETS.values():
             step = network_step(make(0.01) if isinstance(make, type) else make(), **SMALL, dtype=dtype, dropout=0.3)
             for _ in range(WARMUP):
