@@ -589,6 +589,26 @@ def batch_norm_statistics(e, p):
     return {"y": (x - x.mean()) / np.sqrt(x.var() + 1e-5), "mean": A, "var": B, "y_new": (new - A) / np.sqrt(B + 1e-5)}
 
 
+def attention(e, p):
+    """The gradients by complex steps."""
+    Q, K, V, dO = (p[name] for name in ("Q", "K", "V", "\\frac{\\partial L}{\\partial O}"))
+
+    def weights(Q, K):
+        a = np.exp(Q @ K.T / np.sqrt(Q.shape[1]))
+        return a / a.sum(1, keepdims=True)
+
+    def slope(f, a):
+        g = np.zeros(a.shape)
+        for i in np.ndindex(a.shape):
+            moved = a.astype(complex)
+            moved[i] += 1e-30j
+            g[i] = np.sum(dO * f(moved)).imag / 1e-30
+        return g
+
+    return {"P": weights(Q, K), "O": weights(Q, K) @ V, "dV": slope(lambda v: weights(Q, K) @ v, V),
+            "dQ": slope(lambda q: weights(q, K) @ V, Q), "dK": slope(lambda k: weights(Q, k) @ V, K)}
+
+
 def through_time(e, p):
     x, (w, u, b), dy = p["x"][0], (float(p[name]) for name in "wub"), p[DY][0]
 
@@ -606,7 +626,7 @@ def through_time(e, p):
             "db": loss(w, u, b + s)[0].imag / 1e-30, "dz": [loss(w, u, b, [s * (t == i) for t in range(3)])[0].imag / 1e-30 for i in range(3)]}
 
 
-SOLVED = {"backpropagation-through-time": through_time, "layer-norm": layer_norm, "batch-norm-statistics": batch_norm_statistics, "dense-forward": dense_forward, "dense-backward": dense_backward, "batch-sums": batch_sums, "hidden-delta": hidden_delta, "dropout": dropout,
+SOLVED = {"attention": attention, "backpropagation-through-time": through_time, "layer-norm": layer_norm, "batch-norm-statistics": batch_norm_statistics, "dense-forward": dense_forward, "dense-backward": dense_backward, "batch-sums": batch_sums, "hidden-delta": hidden_delta, "dropout": dropout,
           "residual": residual, "branching": branching, "notation": notation, "counting": counting, "shapes": shapes, "softmax-jacobian": softmax_jacobian,
           "softmax-stability": softmax_stability, "softmax-cross-entropy": softmax_cross_entropy, "binary-cross-entropy": binary_cross_entropy,
           "mse-reductions": mse_reductions, "saturated-sigmoid": saturated_sigmoid, "two-layer-step": network, "sequential-update": network,
@@ -881,6 +901,13 @@ def own_prelu(dy, x, a):
     return dy * (positive + a * (1.0 - positive)), xp.reshape(xp.sum(dy * negative), (1,))
 
 
+def own_attention(Q, K, V):
+    xp = xn.backend.namespace(Q)
+    scores = Q @ K.T / Q.shape[1] ** 0.5
+    a = xp.exp(scores - xp.max(scores, axis=1, keepdims=True))
+    return a / xp.sum(a, axis=1, keepdims=True) @ V
+
+
 def own_layer_norm(dy, x, gamma, beta):
     xp, d = xp_of(x), x.shape[1]
     c = x - xp.mean(x, axis=1, keepdims=True)
@@ -929,7 +956,7 @@ def own_max_pool(x):
 
 
 OWN = {"convolution": lambda seed: own_convolution, "max-pool": lambda seed: own_max_pool,
-       "backpropagation-through-time": lambda seed: own_through_time, "layer-norm": lambda seed: own_layer_norm, "dense-backward": lambda seed: layer_dense, "hidden-delta": own_hidden, "dropout": lambda seed: own_dropout, "shared-weights": lambda seed: own_shared,
+       "attention": lambda seed: own_attention, "backpropagation-through-time": lambda seed: own_through_time, "layer-norm": lambda seed: own_layer_norm, "dense-backward": lambda seed: layer_dense, "hidden-delta": own_hidden, "dropout": lambda seed: own_dropout, "shared-weights": lambda seed: own_shared,
        "residual": lambda seed: own_residual, "branching": lambda seed: own_concat, "softmax-jacobian": lambda seed: own_softmax,
        "softmax-stability": lambda seed: lambda x: own_softmax(x)[0], "softmax-cross-entropy": lambda seed: own_cross_entropy,
        "binary-cross-entropy": lambda seed: own_bce, "mse-reductions": own_mse, "gradient-descent": lambda seed: lambda w, g, lr: w - lr * g,
