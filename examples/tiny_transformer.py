@@ -1,6 +1,6 @@
 """A character language model of four transformer blocks, on the text of Python's own help pages, with sampling.
 
-    python examples/tiny_transformer.py [--backend cupy] [--steps 3000] [--out loss.png]
+    python examples/tiny_transformer.py [--backend cupy] [--steps 2000] [--out loss.png]
 
 Bits per character on a held-out tenth of the text, beside an interpolated 5-gram with Witten-Bell smoothing, counted on the same training
 part. The network sees 128 characters at a time. Tokens are embedded, pass through pre-norm blocks with rotary positions, and the
@@ -19,7 +19,7 @@ from xpnet.data.text import Characters, in_parts, ngram_bits, python_text, stret
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--backend", default=None, help="numpy, cupy, torch, ... (default: $XPNET_BACKEND or numpy)")
-parser.add_argument("--steps", type=int, default=3000, help="training steps, of 16 stretches of 128 characters each")
+parser.add_argument("--steps", type=int, default=2000, help="training steps, of 16 stretches of 128 characters each")
 parser.add_argument("--length", type=int, default=400, help="how many characters to write at the end")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", default=None, help="file for the picture of the learning curve (needs matplotlib)")
