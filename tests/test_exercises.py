@@ -609,6 +609,12 @@ def attention(e, p):
             "dQ": slope(lambda q: weights(q, K) @ V, Q), "dK": slope(lambda k: weights(Q, k) @ V, K)}
 
 
+def embedding(e, p):
+    W, dy = p["W"], p[DY]
+    tokens = [int(v) for v in re.search(r"The tokens are ([\d, ]+), and", flat(e)).group(1).split(",")]
+    return {"y": W[tokens], "dW": sum(np.outer(np.eye(len(W))[t], g) for t, g in zip(tokens, dy))}
+
+
 def through_time(e, p):
     x, (w, u, b), dy = p["x"][0], (float(p[name]) for name in "wub"), p[DY][0]
 
@@ -626,7 +632,7 @@ def through_time(e, p):
             "db": loss(w, u, b + s)[0].imag / 1e-30, "dz": [loss(w, u, b, [s * (t == i) for t in range(3)])[0].imag / 1e-30 for i in range(3)]}
 
 
-SOLVED = {"attention": attention, "backpropagation-through-time": through_time, "layer-norm": layer_norm, "batch-norm-statistics": batch_norm_statistics, "dense-forward": dense_forward, "dense-backward": dense_backward, "batch-sums": batch_sums, "hidden-delta": hidden_delta, "dropout": dropout,
+SOLVED = {"embedding": embedding, "attention": attention, "backpropagation-through-time": through_time, "layer-norm": layer_norm, "batch-norm-statistics": batch_norm_statistics, "dense-forward": dense_forward, "dense-backward": dense_backward, "batch-sums": batch_sums, "hidden-delta": hidden_delta, "dropout": dropout,
           "residual": residual, "branching": branching, "notation": notation, "counting": counting, "shapes": shapes, "softmax-jacobian": softmax_jacobian,
           "softmax-stability": softmax_stability, "softmax-cross-entropy": softmax_cross_entropy, "binary-cross-entropy": binary_cross_entropy,
           "mse-reductions": mse_reductions, "saturated-sigmoid": saturated_sigmoid, "two-layer-step": network, "sequential-update": network,
@@ -901,6 +907,12 @@ def own_prelu(dy, x, a):
     return dy * (positive + a * (1.0 - positive)), xp.reshape(xp.sum(dy * negative), (1,))
 
 
+def own_embedding(dy, x, W):
+    xp = xn.backend.namespace(W)
+    hit = xp.astype(x[:, None] == xp.arange(W.shape[0], dtype=x.dtype, device=x.device)[None, :], W.dtype)
+    return hit.T @ dy
+
+
 def own_attention(Q, K, V):
     xp = xn.backend.namespace(Q)
     scores = Q @ K.T / Q.shape[1] ** 0.5
@@ -956,7 +968,7 @@ def own_max_pool(x):
 
 
 OWN = {"convolution": lambda seed: own_convolution, "max-pool": lambda seed: own_max_pool,
-       "attention": lambda seed: own_attention, "backpropagation-through-time": lambda seed: own_through_time, "layer-norm": lambda seed: own_layer_norm, "dense-backward": lambda seed: layer_dense, "hidden-delta": own_hidden, "dropout": lambda seed: own_dropout, "shared-weights": lambda seed: own_shared,
+       "embedding": lambda seed: own_embedding, "attention": lambda seed: own_attention, "backpropagation-through-time": lambda seed: own_through_time, "layer-norm": lambda seed: own_layer_norm, "dense-backward": lambda seed: layer_dense, "hidden-delta": own_hidden, "dropout": lambda seed: own_dropout, "shared-weights": lambda seed: own_shared,
        "residual": lambda seed: own_residual, "branching": lambda seed: own_concat, "softmax-jacobian": lambda seed: own_softmax,
        "softmax-stability": lambda seed: lambda x: own_softmax(x)[0], "softmax-cross-entropy": lambda seed: own_cross_entropy,
        "binary-cross-entropy": lambda seed: own_bce, "mse-reductions": own_mse, "gradient-descent": lambda seed: lambda w, g, lr: w - lr * g,

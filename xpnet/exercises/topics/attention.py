@@ -1,4 +1,4 @@
-"""Attention: a softmax of products, and the three gradients through it."""
+"""Attention: a softmax of products, and the three gradients through it. And the table that its tokens come from."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,8 @@ import numpy as np
 
 from ...backend import get_backend
 from ...layers.attention import attend
-from ..derivation import Derivation
+from ...layers.embedding import Embedding
+from ..derivation import Derivation, explained
 from ..draw import Draw
 from ..functions import FunctionTask
 from ..question import Question, topic
@@ -51,3 +52,31 @@ def attention(q: Question, draw: Draw) -> None:
             yield arrays, attend(xp, *arrays.values())[0]
 
     q.function(FunctionTask("attention(Q, K, V)  ->  O        # Q: (t, d), K: (s, d), V: (s, e)", "O", probes))
+
+
+@topic("embedding", "A table of tokens, and the gradient of a token that comes twice")
+def embedding(q: Question, draw: Draw) -> None:
+    rows, d = draw.of((4, 5)), 2
+    first, second = draw.shuffled(tuple(range(rows)))[:2]
+    tokens = np.array([first, second, first])             # one comes twice
+    W, dy = draw.numbers(rows, d), draw.numbers(3, d)
+    e = explained(Embedding(rows, d, init=W), tokens, dy)
+    q.say(f"An embedding is a table W of {rows} rows, numbered from 0, and gives row t for the token t: $y = take(W, t)$. The tokens are "
+          f"{', '.join(map(str, tokens))}, and the gradient that comes back is $dy$.")
+    q.given(W=W, dy=dy)
+    last, mean = np.zeros_like(W), e["∂L/∂W"].copy()
+    last[tokens] = dy
+    mean[first] /= 2.0
+    q.ask("y", e["y"], "What is $y$?")
+    q.ask("dW", e["∂L/∂W"], "What is $dW$?", mistakes={
+        "a token that comes twice gets both gradients: they add": last, "gradients of one row add; this is their mean": mean})
+    q.solve(e, "forward", "backward")
+    q.remark("A row whose token does not come has gradient 0. Assigning dW[t] = dy instead of adding keeps only the last of a token's gradients.")
+
+    def probes(rng: np.random.Generator) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        for size, n in ((1, 1), (3, 8), (6, 4)):
+            arrays = {"dy": rng.standard_normal((n, 3)), "x": rng.integers(0, size, n), "W": rng.standard_normal((size, 3))}
+            _, back = Embedding(size, 3)(arrays["x"], {"W": arrays["W"]})
+            yield arrays, back(arrays["dy"])[1]["W"]
+
+    q.function(FunctionTask("backward(dy, x, W)  ->  dW        # x: tokens (n,), W: (tokens, d), dy: (n, d)", "dW", probes))
