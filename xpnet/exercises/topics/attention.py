@@ -71,7 +71,8 @@ def embedding(q: Question, draw: Draw) -> None:
     q.ask("dW", e["∂L/∂W"], "What is $dW$?", mistakes={
         "a token that comes twice gets both gradients: they add": last, "gradients of one row add; this is their mean": mean})
     q.solve(e, "forward", "backward")
-    q.remark("A row whose token does not come has gradient 0. Assigning dW[t] = dy instead of adding keeps only the last of a token's gradients.")
+    q.remark("A row whose token does not come has gradient 0. Assigning dW[t] = dy instead of adding keeps only the last of a token's "
+             "gradients.")
 
     def probes(rng: np.random.Generator) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         for size, n in ((1, 1), (3, 8), (6, 4)):
