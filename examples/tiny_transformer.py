@@ -95,13 +95,20 @@ def bits_per_character(model, tokens):
 
 
 class Reader:
-    """Logits of what comes next; keys and values of what came before are in the cache."""
+    """Logits of what comes next; keys and values of what came before are in the cache.
+
+    Where the cache is as long as what the network was trained on, it starts anew from the last half: positions beyond that it has never seen.
+    """
 
     def __init__(self, model):
-        self.model = model
-        self.cache = model.net.parts["blocks"].empty_cache(model.xp, model.backend.zeros((1, 1), model.params.dtype))
+        self.model, self.seen = model, np.zeros((1, 0), dtype=np.int64)
+        self.empty = model.net.parts["blocks"].empty_cache(model.xp, model.backend.zeros((1, 1), model.params.dtype))
+        self.cache = self.empty
 
     def __call__(self, tokens):
+        self.seen = np.concatenate([self.seen, tokens], axis=1)[:, -CONTEXT:]
+        if self.cache.shape[4] + tokens.shape[1] > CONTEXT:
+            self.cache, tokens = self.empty, self.seen[:, -CONTEXT // 2:]
         (z, self.cache), _ = self.model.forward((self.model.asarray(tokens), self.cache), training=False)
         return self.model.backend.to_host(z)[0, -1]
 
