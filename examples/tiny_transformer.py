@@ -97,7 +97,8 @@ def bits_per_character(model, tokens):
 class Reader:
     """Logits of what comes next; keys and values of what came before are in the cache.
 
-    Where the cache is as long as what the network was trained on, it starts anew from the last half: positions beyond that it has never seen.
+    Where the cache is as long as what the network was trained on, it starts anew from the last half: positions beyond that it has never
+    seen.
     """
 
     def __init__(self, model):
