@@ -15,6 +15,7 @@ and one that takes `dtype` for each floating dtype the backend has. What is not 
 
 import os
 import re
+import shutil
 import warnings
 
 import numpy as np
@@ -163,6 +164,29 @@ def no_sync(monkeypatch):
     for name in ("__float__", "__int__", "__bool__", "__index__", "__complex__"):
         monkeypatch.setattr(cls, name, refuse(name))
     return array_api_strict
+
+
+@pytest.fixture(scope="session")
+def chromium_path(request):
+    """Where Chromium is. Pages are made on NumPy, so what a browser shows is looked at once, where NumPy is tested."""
+    pytest.importorskip("playwright")
+    if "numpy" not in chosen(request.config):
+        pytest.skip("not chosen: numpy")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium: neither chromium, chromium-browser nor google-chrome is on the PATH")
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium(chromium_path):
+    """A browser, to open pages in."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium_path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        yield browser
+        browser.close()
 
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}

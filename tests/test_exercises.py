@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
 import sys
 from decimal import Decimal
@@ -29,7 +28,6 @@ from xpnet.exercises.question import topic
 from xpnet.layer import Context, Layer
 from xpnet.layers.activations import NAMES
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 KINDS = {t.kind for t in TOPICS.values()}
 SEEDS = st.integers(0, 10 ** 9)
 
@@ -1348,40 +1346,33 @@ def test_a_new_topic_is_one_function():
 
 
 @pytest.mark.full
-def test_pages_print_on_a4(tmp_path):
+def test_pages_print_on_a4(tmp_path, chromium):
     """In a real browser: nothing is wider than the page, on the screen and on paper, and every formula is drawn."""
-    pytest.importorskip("playwright")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the PATH")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
-        page = browser.new_page(viewport={"width": 794, "height": 1123})   # A4 at 96 dpi
-        requests = []
-        page.on("request", lambda r: requests.append(r.url))
-        for seed in (0, 7):
-            for name in TOPICS:
-                e = exercise(name, seed)
-                for document in (e.question, e.solution):
-                    file = tmp_path / "page.html"
-                    document.save(file)
-                    page.emulate_media(media="print")
-                    page.set_viewport_size({"width": 672, "height": 1123})   # the width between the margins
-                    page.goto(file.as_uri())
-                    wide = page.evaluate("() => [...document.querySelectorAll('math, p, pre, h1, h2')].map(e => [e.getBoundingClientRect().right, e.textContent])"
-                                         ".filter(([right, text]) => right > document.documentElement.clientWidth + 0.5)")
-                    assert not wide, (name, seed, document.title, wide)
-                    flat = page.evaluate("() => [...document.querySelectorAll('math')].filter(e => e.getBoundingClientRect().height < 5).length")
-                    assert flat == 0 and page.evaluate("() => document.querySelectorAll('merror').length") == 0
-        pdf = page.pdf(format="A4", prefer_css_page_size=True)
-        assert pdf.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page[^s]", pdf)) >= 1
-        page.emulate_media(media="screen")
-        page.set_viewport_size({"width": 390, "height": 844})              # a phone
-        for name in ("dense-backward", "adam", "softmax-cross-entropy"):
-            exercise(name, 7).solution.save(tmp_path / "phone.html")
-            page.goto((tmp_path / "phone.html").as_uri())
-            assert page.evaluate("() => document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
-        assert all(url.startswith("file:") for url in requests)
-        browser.close()
+    page = chromium.new_page(viewport={"width": 794, "height": 1123})   # A4 at 96 dpi
+    requests = []
+    page.on("request", lambda r: requests.append(r.url))
+    for seed in (0, 7):
+        for name in TOPICS:
+            e = exercise(name, seed)
+            for document in (e.question, e.solution):
+                file = tmp_path / "page.html"
+                document.save(file)
+                page.emulate_media(media="print")
+                page.set_viewport_size({"width": 672, "height": 1123})   # the width between the margins
+                page.goto(file.as_uri())
+                wide = page.evaluate("() => [...document.querySelectorAll('math, p, pre, h1, h2')].map(e => [e.getBoundingClientRect().right, e.textContent])"
+                                     ".filter(([right, text]) => right > document.documentElement.clientWidth + 0.5)")
+                assert not wide, (name, seed, document.title, wide)
+                flat = page.evaluate("() => [...document.querySelectorAll('math')].filter(e => e.getBoundingClientRect().height < 5).length")
+                assert flat == 0 and page.evaluate("() => document.querySelectorAll('merror').length") == 0
+    pdf = page.pdf(format="A4", prefer_css_page_size=True)
+    assert pdf.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page[^s]", pdf)) >= 1
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 390, "height": 844})              # a phone
+    for name in ("dense-backward", "adam", "softmax-cross-entropy"):
+        exercise(name, 7).solution.save(tmp_path / "phone.html")
+        page.goto((tmp_path / "phone.html").as_uri())
+        assert page.evaluate("() => document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
+    assert all(url.startswith("file:") for url in requests)
+    page.close()
     assert json.dumps(requests)

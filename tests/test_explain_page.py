@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import xml.etree.ElementTree
 from html.parser import HTMLParser
 
@@ -17,7 +16,6 @@ from xpnet.derivation.graph import graph
 from xpnet.derivation.page import page
 from xpnet.layer import Layer
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PHASES = ["forward", "loss", "backward", "update", "after"]
 
 
@@ -198,17 +196,6 @@ def test_every_layer_has_a_page(name):
 
 
 # In a browser.
-
-@pytest.fixture(scope="module")
-def chromium():
-    sync = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: neither chromium, chromium-browser nor google-chrome is on the PATH")
-    with sync.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
-        yield browser
-        browser.close()
-
 
 @pytest.fixture
 def shown(chromium, tmp_path):

@@ -14,7 +14,6 @@ import importlib.util
 import inspect
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -623,12 +622,9 @@ def test_cheat_sheet_is_what_its_program_makes():
 
 
 @pytest.mark.full
-def test_cheat_sheet_prints_on_one_page(tmp_path):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium")
+def test_cheat_sheet_prints_on_one_page(tmp_path, chromium_path):
     pdf = tmp_path / "sheet.pdf"
-    subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-pdf-header-footer",
+    subprocess.run([chromium_path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-pdf-header-footer",
                     f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}", tool("cheatsheet").SHEET.as_uri()],
                    check=True, capture_output=True, timeout=120)
     data = pdf.read_bytes()
