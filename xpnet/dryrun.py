@@ -28,7 +28,7 @@ import numpy as np
 
 from .backend import Backend, Random
 from .backend.abstract import AbstractArray, Meter, Op, abstract, meter, recorder
-from .errors import unknown
+from .errors import LayerError, unknown
 from .layer import Backward, Context, Layer
 from .precision import Mixed
 
@@ -332,7 +332,13 @@ def summarize(model: Any, input_shape: Any = None, batch_size: int = 1, input_dt
 
     Raises ValueError where the input shape is not known, and the layer's LayerError for one that does not fit.
     """
-    return Summary(dry_step(model, dry_input(model, input_shape, batch_size, input_dtype)), model)
+    x = dry_input(model, input_shape, batch_size, input_dtype)
+    try:
+        return Summary(dry_step(model, x), model)
+    except LayerError as e:
+        if input_shape is not None:
+            raise
+        raise ValueError(f"one sample is not ({model.net.in_features},) here: {e}; give its shape, as in input_shape=(28, 28)") from e
 
 
 def _count_params(trace: Trace, layout: Any) -> None:

@@ -279,6 +279,10 @@ def _measure(model: Model, loss: Loss, arrays: tuple[Any, ...], metrics: dict[st
     y, t, *w = _place(model, loss, y, (y, *rest))
     with model.backend:
         row = {"loss": float(loss(y, t, *w)[0])} if with_loss else {}
+        ignored = getattr(loss, "ignore_index", None)
+        if metrics and ignored is not None and loss.takes_classes(y, t):   # what the loss does not count, a metric does not either
+            y, t = (model.backend.to_host(a) for a in (y, t))
+            y, t = y[t != ignored], t[t != ignored]
         return row | {name: float(metric(y, t)) for name, metric in metrics.items()}
 
 
@@ -333,6 +337,7 @@ def _admit(model: Model, loss: Loss, data: Any, name: str, one_class: bool = Fal
     new = y is None
     if new:
         y, _ = model.forward(_map(lambda a: model.asarray(a[:1, ...]), x), training=False)
+        loss.check_count(y)
     labels = loss.takes_classes(y, t)
     if new:
         first = model.asarray(t[:1, ...])

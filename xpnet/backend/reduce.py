@@ -11,6 +11,11 @@ Array = Any
 _found: dict[Any, Any] = {}
 
 
+def widened(xp: Any, x: Array) -> Array:
+    """x in at least float32: a variance of float16 numbers above 256 is above the largest float16."""
+    return xp.astype(x, xp.float32) if x.dtype == getattr(xp, "float16", None) else x
+
+
 def sum_of(xp: Any, x: Array, axis: int | None = None) -> Array:
     """Σ x over an axis, or over all: `xp.sum`, and on NumPy the ufunc's reduction that `sum` calls in its turn."""
     f = _found.get(xp)

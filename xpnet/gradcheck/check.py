@@ -122,7 +122,7 @@ class _Check:
         rows = [] if kept else [law("loss", repr(loss), "y", "the loss changes the y that it is given")]
         rows += [self.place("loss", repr(loss), None, Place(
             f"y[{i}]" if root.y_many else "y", yi, dy[i] if i < len(dy) else None, [np.ones(())], at(i), outputs,
-            lambda given: [("", loss, outputs(given))], leaf=True, by_entry=True)) for i, yi in enumerate(y)]
+            lambda given: [("", loss, outputs(given))], leaf=True, by_entry=True)) for i, yi in enumerate(y) if yi.dtype.kind == "f"]
         fits = [getattr(d, "shape", None) for d in dy] == [a.shape for a in y]
         return (dy if fits else self.runner.normal(y)), rows
 

@@ -7,7 +7,7 @@ Sorted by increasing complexity.
 import math
 from typing import Any
 
-from ..backend import elementwise, sum_product
+from ..backend import elementwise, sum_product, widened
 from ..errors import LayerError, whole
 from ..layer import Backward, Buffer, Context, Layer, Param, takes
 
@@ -29,6 +29,7 @@ def normalise(xp: Any, x: Array, axes: tuple[int, ...], eps: float, centred: boo
     Returns x̂, the function g ↦ ∂L/∂x, and μ (0 where it is left out) and v, the reduced axes of size 1.
     Ioffe & Szegedy (2015), section 3.
     """
+    dtype, x = x.dtype, widened(xp, x)
     one_over_m = 1.0 / math.prod(x.shape[axis] for axis in axes)
     mean = xp.mean(x, axis=axes, keepdims=True) if centred else 0.0
     c = x - mean if centred else x
@@ -37,12 +38,12 @@ def normalise(xp: Any, x: Array, axes: tuple[int, ...], eps: float, centred: boo
     xhat = c * rstd
 
     def backward(g: Array) -> Array:
+        g = widened(xp, g)
         along = sum_product(xp, g, xhat, axes, one_over_m)
-        if not centred:
-            return _backward(xp, g, 0.0, xhat, along, rstd)
-        return _backward(xp, g, xp.mean(g, axis=axes, keepdims=True), xhat, along, rstd)
+        mean_g = xp.mean(g, axis=axes, keepdims=True) if centred else 0.0
+        return xp.astype(_backward(xp, g, mean_g, xhat, along, rstd), dtype, copy=False)
 
-    return xhat, backward, mean, var
+    return xp.astype(xhat, dtype, copy=False), backward, mean, var
 
 
 @elementwise
@@ -261,12 +262,13 @@ class BatchNorm(Layer):
             if m > 1:
                 self._follow(ctx, self.var, var, m / (m - 1))
         else:
-            mean, var = (xp.reshape(xp.astype(ctx.state[b], x.dtype, copy=False), wide) for b in (self.mean, self.var))
+            like = widened(xp, x)
+            mean, var = (xp.reshape(xp.astype(ctx.state[b], like.dtype, copy=False), wide) for b in (self.mean, self.var))
             rstd = _rstd(xp, var, self.eps)
-            xhat = (xp.reshape(x, shape) - mean) * rstd
+            xhat = xp.astype((xp.reshape(like, shape) - mean) * rstd, x.dtype, copy=False)
 
             def back(g: Array) -> Array:
-                return g * rstd
+                return xp.astype(widened(xp, g) * rstd, x.dtype, copy=False)
         y, affine = scale_shift(xp, xhat, params, wide, over)
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
@@ -308,6 +310,9 @@ class WithWeight(Layer):
 
     def children(self) -> dict[str, Layer]:
         return {"layer": _Without(self.layer, self.weight)}
+
+    def check_values(self, x: Any, name: str = "x") -> None:
+        self.layer.check_values(x, name)
 
     def run(self, params: dict[str, Any], W: Array, x: Any, ctx: Context) -> tuple[Any, Any]:
         """y of the layer with W for its weight, and its backward: (dx, ∂L/∂W, the other gradients)."""

@@ -15,6 +15,7 @@ What each of these layers takes and gives, with sequences x (n, time, d) of n sa
 
 y is (n, time, k), all states h (many-to-many), or with last=True (n, k), the last one (many-to-one). With lengths the last step of a
 sequence is its own: the state is the one after it, and y is 0 in the padding, whose values do not matter as long as they are finite.
+In a Sequential only the first of them is given the lengths and the state: Stacked hands them to each.
 Values of lengths are checked where data enters `fit`, and not here, which would wait for the device.
 
 Truncated backpropagation through time (Williams & Peng, 1990) is: carry the state from one part of a sequence to the next, and give
@@ -438,6 +439,11 @@ class Stacked(Recurrent, Sequential):
     def __init__(self, *layers: Layer):
         super().__init__(*layers)
         self.state_features = tuple(k for layer in layers if isinstance(layer, Recurrent) for k in layer.state_features)
+
+    def check_values(self, x: Any, name: str = "x") -> None:
+        super().check_values(x, name)
+        if self.layers and not isinstance(self.layers[0], Recurrent):
+            self.layers[0].check_values(x[0] if isinstance(x, tuple) else x, name)
 
     def run(self, params: dict[str, Any], x: Array, state: tuple[Array, ...], lengths: Any, ctx: Context) -> Any:
         tape, end = [], list[Array]()

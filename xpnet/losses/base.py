@@ -54,13 +54,10 @@ class Loss:
         return self.value_and_grad(xp, y, t, weights)
 
     def _check_all(self, xp: Any, y: Array, t: Array, weights: Array | None) -> None:
-        name, many = type(self).__name__, y if isinstance(y, tuple) else (y,)
-        if len(many) not in self.predictions:
-            takes = " or ".join("one array" if k == 1 else f"a tuple of {k} arrays" for k in self.predictions)
-            raise ValueError(f"{name} takes {takes} as its prediction, got {'one array' if len(many) == 1 else f'{len(many)} arrays'}")
-        for a in many:
+        self.check_count(y)
+        for a in y if isinstance(y, tuple) else (y,):
             if a.ndim < 1 or 0 in a.shape:
-                raise ValueError(f"{name} takes a prediction of shape (n, ...), not empty, got {tuple(a.shape)}")
+                raise ValueError(f"{type(self).__name__} takes a prediction of shape (n, ...), not empty, got {tuple(a.shape)}")
         self.check(xp, y, t)
         if weights is not None:
             y = first(y)
@@ -68,6 +65,14 @@ class Loss:
                 raise ValueError(f"sample weights have shape ({y.shape[0]},), one a sample, got {tuple(weights.shape)}")
             if weights.dtype != y.dtype:                  # float64 weights would make a float32 gradient float64
                 raise TypeError(f"sample weights have the prediction's dtype {y.dtype}, got {weights.dtype}")
+
+    def check_count(self, y: Any) -> None:
+        """Raise ValueError where y is another number of arrays than this loss takes."""
+        many = len(y) if isinstance(y, tuple) else 1
+        if many not in self.predictions:
+            takes = " or ".join("one array" if k == 1 else f"a tuple of {k} arrays" for k in self.predictions)
+            raise ValueError(f"{type(self).__name__} takes {takes} as its prediction, got "
+                             f"{'one array' if many == 1 else f'{many} arrays'}")
 
     def check(self, xp: Any, y: Array, t: Array) -> None:
         """Shapes and dtypes, known without waiting for the device."""

@@ -65,6 +65,7 @@ class SoftmaxCrossEntropy(ClassLoss):
                      sample's class for integer targets, and by n for probabilities, as PyTorch does.
     ignore_index     an integer: where t is it, ℓ and ∂ℓ/∂z are 0, and the mean does not count the place; for the padding of sequences
                      z (n, time, k), t (n, time). It need not be a class: PyTorch has -100. Where all of t is ignored, L is 0.
+                     "batch_mean" is that mean times the places of a sample, kept or not.
     """
 
     link = "softmax"

@@ -66,7 +66,9 @@ class CTC(Loss):
             raise ValueError(f"CTC takes integer lengths of shape ({z.shape[0]},), one a sample, got {y[1].dtype} {tuple(y[1].shape)}")
 
     def value_and_grad(self, xp: Any, y: Any, t: Array, weights: Array | None) -> tuple[Array, Any]:
-        z, lengths = y if isinstance(y, tuple) else (y, None)
+        z, given = y if isinstance(y, tuple) else (y, None)
+        t = xp.astype(t, xp.int64, copy=False)            # classes, states and frames are counted: a narrow dtype would wrap
+        lengths: Any = None if given is None else xp.astype(given, xp.int64, copy=False)
         n, time, k = z.shape
         log_p = z - xp.max(z, axis=-1, keepdims=True)
         log_p = log_p - xp.log(xp.sum(xp.exp(log_p), axis=-1, keepdims=True))
@@ -89,6 +91,8 @@ class CTC(Loss):
             alpha = new if lengths is None else xp.where(lives(frame), new, alpha)
             alphas.append(alpha)
         log_total = log_sum(xp, alpha + last)             # (n, 1)
+        if lengths is not None:                           # without frames there is one path, the empty one, which says nothing
+            log_total = xp.where(lives(0), log_total, last[:, :1])
         possible = log_total > 0.5 * NEVER
 
         beta, betas = last, [last]
@@ -110,7 +114,7 @@ class CTC(Loss):
         if not self.zero_infinity:
             loss = xp.where(xp.all(possible), loss, xp.inf)
         dz = dz * counted[:, :, None]
-        return loss, dz if lengths is None else (dz, 0 * lengths)
+        return loss, dz if given is None else (dz, xp.zeros_like(given))
 
     def _states(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array, Array]:
         """The classes of the states (n, 2·labels + 1); and as logarithms, 0 or NEVER, which may be skipped to, and where a path may end."""
