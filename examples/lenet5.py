@@ -214,14 +214,6 @@ if args.out:
     plot.weights(codes, ax=left, shape=(12, 7), columns=5).set_title("What F6 is compared with")
     W = model.backend.to_host(model.get_param("0.W"))
     plot.weights(W.reshape(25, 6), ax=middle, shape=(5, 5), columns=3).set_title("The 6 filters of C1")
-    wrong = np.flatnonzero(read != t_test)[:40]
-    tiles = np.ones((5 * 40, 8 * 30))
-    for i, j in enumerate(wrong):
-        top, across = i // 8 * 40 + 12, i % 8 * 30 + 1
-        tiles[top:top + 28, across:across + 28] = (1.175 - x_test[j, 0, 2:-2, 2:-2]) / 1.275
-        right.text(across + 14, top - 1, f"{t_test[j]} as {read[j]}", ha="center", va="bottom", fontsize=7)
-    right.imshow(tiles, cmap="gray", vmin=0.0, vmax=1.0)
-    right.set_title(f"{'The first ' if len(wrong) == 40 else ''}{len(wrong)} of {(read != t_test).sum()} misread digits of {len(t_test)}")
-    right.axis("off")
+    plot.misclassified((x_test[:, 0, 2:-2, 2:-2] + 0.1) / 1.275, read, t_test, ax=right)
     figure.savefig(args.out, dpi=110)
     print(f"wrote {args.out}")

@@ -55,19 +55,10 @@ if args.save:
 
 if args.out:
     import matplotlib.pyplot as plt
-    import numpy as np
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", width_ratios=(1, 1.2))
     W = model.backend.to_host(model.get_param("0.W"))
     plot.weights(W.reshape(25, 16), ax=left, shape=(5, 5), columns=4).set_title("The 16 filters of the first convolution")
-    wrong = np.flatnonzero(read != t_test)[:40]
-    tiles = np.ones((5 * 40, 8 * 30), dtype="float32")
-    for i, j in enumerate(wrong):
-        top, across = i // 8 * 40 + 12, i % 8 * 30 + 1
-        tiles[top:top + 28, across:across + 28] = 1.0 - x_test[j, 0]
-        right.text(across + 14, top - 1, f"{t_test[j]} as {read[j]}", ha="center", va="bottom", fontsize=7)
-    right.imshow(tiles, cmap="gray", vmin=0.0, vmax=1.0)
-    right.set_title(f"{'The first ' if len(wrong) == 40 else ''}{len(wrong)} of {(read != t_test).sum()} misread digits of {len(t_test)}")
-    right.axis("off")
+    plot.misclassified(x_test[:, 0], read, t_test, ax=right)
     figure.savefig(args.out, dpi=110)
     print(f"wrote {args.out}")

@@ -113,6 +113,7 @@ def test_every_function_draws_into_the_axes_given():
         "regression_fit": lambda ax: plot.regression_fit(np.sin, x[:, 0], x[:, 1], ax=ax),
         "residuals": lambda ax: plot.residuals(x[:, 0], x[:, 1], ax=ax),
         "confusion_matrix": lambda ax: plot.confusion_matrix(t, t, ax=ax),
+        "misclassified": lambda ax: plot.misclassified(np.zeros((2, 3, 3)), [0, 1], [1, 1], ax=ax),
         "weights": lambda ax: plot.weights(np.eye(4), ax=ax),
         "gradient_flow": lambda ax: plot.gradient_flow(recorder, ax=ax),
         "loss_surface": lambda ax: plot.loss_surface(model, SoftmaxCrossEntropy(), (x, t), ax=ax, resolution=3),
@@ -378,6 +379,24 @@ def test_confusion_matrix(backend):
         plot.confusion_matrix(scores, t, labels=["a", "b"])
     with pytest.raises(ValueError):
         plot.confusion_matrix(y[1:], t)
+
+
+def test_misclassified(backend):
+    images = np.arange(10 * 6.0).reshape(10, 2, 3) / 60.0
+    t = np.arange(10)
+    y = np.where(t < 9, 9, t)                             # all but the last are wrong
+    ax = labelled(plot.misclassified(backend.asarray(images), backend.asarray(y), backend.asarray(t)))
+    assert texts(ax) == [f"{i} as 9" for i in range(9)] and ax.get_xlabel() == "9 of 9 misclassified among 10"
+    tiles = np.asarray(ax.get_images()[0].get_array())
+    assert tiles.shape == (2 * 14, 8 * 5)                 # eight in a row
+    np.testing.assert_allclose(tiles[12:14, 6:9], 1.0 - images[1], rtol=1e-6)
+    np.testing.assert_allclose(tiles[26:28, 1:4], 1.0 - images[8], rtol=1e-6)
+    assert plot.misclassified(images, y, t, most=2).get_xlabel() == "the first 2 of 9 misclassified among 10"
+    assert plot.misclassified(images, t, t).get_xlabel() == "0 of 0 misclassified among 10"
+    with pytest.raises(ValueError, match=r"images are \(n, height, width\), with labels y and t \(n,\), got \(10, 6\)"):
+        plot.misclassified(images.reshape(10, 6), y, t)
+    with pytest.raises(ValueError, match="most is a positive integer, got 0"):
+        plot.misclassified(images, y, t, most=0)
 
 
 def test_weights(backend):

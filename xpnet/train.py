@@ -279,10 +279,10 @@ def _measure(model: Model, loss: Loss, arrays: tuple[Any, ...], metrics: dict[st
     y, t, *w = _place(model, loss, y, (y, *rest))
     with model.backend:
         row = {"loss": float(loss(y, t, *w)[0])} if with_loss else {}
-        ignored = getattr(loss, "ignore_index", None)
-        if metrics and ignored is not None and loss.takes_classes(y, t):   # what the loss does not count, a metric does not either
+        if metrics and loss.ignore_index is not None and loss.takes_classes(y, t):   # nor does a metric count them
             y, t = (model.backend.to_host(a) for a in (y, t))
-            y, t = y[t != ignored], t[t != ignored]
+            kept = t != loss.ignore_index
+            y, t = y[kept], t[kept]
         return row | {name: float(metric(y, t)) for name, metric in metrics.items()}
 
 

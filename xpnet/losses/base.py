@@ -33,6 +33,7 @@ class Loss:
 
     link = "identity"                                     # what makes the quantity modelled of the prediction
     predictions: tuple[int, ...] = (1,)                   # how many arrays y may be: more than one are a tuple
+    ignore_index: int | None = None                       # the label of places that do not count
     kinks = False                                         # whether there are points without a derivative
 
     def __init__(self, reduction: str = "mean"):

@@ -45,6 +45,34 @@ def confusion_matrix(y: Array, t: Array, ax: Axes = None, labels: Sequence[Any] 
     return ax
 
 
+def misclassified(images: Array, y: Array, t: Array, ax: Axes = None, most: int = 40) -> Axes:
+    """The first images whose predicted class is wrong, eight in a row, 0 white and 1 black; over each "class as prediction".
+
+    images   (n, height, width), grey values
+    y, t     (n,) predicted and right labels
+    most     how many are drawn at the most
+    """
+    images, y, t = numbers(images, "images"), host(y, "y"), host(t, "t")
+    if images.ndim != 3 or y.shape != t.shape or y.shape != images.shape[:1]:
+        raise ValueError(f"images are (n, height, width), with labels y and t (n,), got {images.shape}, {y.shape} and {t.shape}")
+    if not isinstance(most, int) or most < 1:
+        raise ValueError(f"most is a positive integer, got {most!r}")
+    every = np.flatnonzero(y != t)
+    wrong = every[:most]
+    n, height, width = images.shape
+    line, column = height + 12, width + 2                 # 12 pixels for the words
+    tiles = np.ones((max(1, math.ceil(len(wrong) / 8)) * line, 8 * column))
+    ax = one_axes(ax, (6.0, 0.8 + 5.2 * tiles.shape[0] / tiles.shape[1]))
+    for i, j in enumerate(wrong):
+        top, left = i // 8 * line + 12, i % 8 * column + 1
+        tiles[top:top + height, left:left + width] = 1.0 - images[j]
+        ax.text(left + width / 2, top - 1, f"{t[j]} as {y[j]}", ha="center", va="bottom", fontsize=7)
+    ax.imshow(tiles, cmap="gray", vmin=0.0, vmax=1.0)
+    ax.set(xticks=[], yticks=[], ylabel="class as prediction",
+           xlabel=f"{'the first ' if len(wrong) < len(every) else ''}{len(wrong)} of {len(every)} misclassified among {n}")
+    return ax
+
+
 def weights(W: Array, ax: Axes = None, shape: tuple[int, ...] | None = None, columns: int | None = None) -> Axes:
     """What each unit looks for: column j of W (in, out) as an image, the units side by side in one scale; blue is above 0, red below.
 
