@@ -94,3 +94,33 @@ def test_batch_mean_with_ignored_places_is_the_mean_times_the_places():
     mean, batch_mean = (xn.SoftmaxCrossEntropy(r, ignore_index=-1)(z, t) for r in ("mean", "batch_mean"))
     np.testing.assert_allclose(batch_mean[0], 4 * mean[0])
     np.testing.assert_allclose(batch_mean[1], 4 * mean[1])
+
+
+@pytest.mark.parametrize("call", ["predict", "predict_proba", "predict_classes"])
+def test_predict_checks_tokens_on_the_host(backend, call):
+    """NumPy would read -1 as the last row of the table, other libraries whatever is there."""
+    model = backend.model(xn.Sequential(xn.Embedding(5, 2), xn.Flatten()))
+    model.link = "softmax"
+    for tokens in ([[1], [-1]], [[5], [0]]):
+        with pytest.raises(ValueError, match=r"x holds tokens from 0 to 4 for Embedding\(5, 2\), got values from"):
+            getattr(model, call)(np.array(tokens))
+    assert getattr(model, call)(np.array([[0], [4]])).shape[0] == 2
+    on_device = backend.asarray(np.array([[0], [4]]))
+    assert getattr(model, call)(on_device).shape[0] == 2
+
+
+def test_predict_checks_lengths_on_the_host():
+    model, x = xn.Model(xn.LSTM(2, 3)), np.zeros((2, 4, 2))
+    assert model.predict((x, np.array([4, 0]))).shape == (2, 4, 3)
+    for lengths in ([5, 1], [1, -1]):
+        with pytest.raises(ValueError, match="x has lengths from 0 to 4, the number of steps"):
+            model.predict((x, np.array(lengths)))
+
+
+def test_predict_leaves_shapes_to_the_layers():
+    tokens = xn.Model(xn.Sequential(xn.Embedding(5, 2), xn.Flatten()))
+    with pytest.raises(xn.LayerError, match="got a tuple of 2 arrays"):
+        tokens.predict((np.array([[1]]), np.array([1])))
+    assert tokens.predict(np.zeros((2, 0), dtype=int)).shape == (2, 0)
+    with pytest.raises(xn.LayerError, match="takes x of shape .batch, time, 2."):
+        xn.Model(xn.LSTM(2, 3)).predict((np.zeros(2), np.array([1, 1])))

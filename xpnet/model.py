@@ -188,7 +188,11 @@ class Model:
                         f"move it once with model.asarray(x){context}")
 
     def predict(self, x: Any, batch_size: int | None = 1024) -> Any:
-        """The network's output as it is, in inference mode, batch by batch. A host array in, a host array out; likewise on the device."""
+        """The network's output as it is, in inference mode, batch by batch. A host array in, a host array out; likewise on the device.
+
+        Raises ValueError for tokens or lengths out of range in host (NumPy) arrays; those of arrays on a device are not read, which would
+        wait for it. So do predict_proba and predict_classes.
+        """
         return self._batched(x, batch_size, lambda y: y)
 
     def predict_proba(self, x: Any, batch_size: int | None = 1024) -> Any:
@@ -225,6 +229,8 @@ class Model:
         n = xs[0].shape[0]
         if n == 0:
             raise ValueError("predict got an empty batch")
+        if all(isinstance(e, np.ndarray) for e in xs) and any(e.dtype.kind in "iu" for e in xs):   # tokens, lengths
+            self.net.check_values(xs if isinstance(x, tuple) else xs[0])
         size = n if batch_size is None else whole("batch_size", batch_size, 1)
 
         def answer(y: Array) -> Array:

@@ -36,7 +36,7 @@ class Embedding(Layer):
         return {"W": self.W}
 
     def check_values(self, x: Any, name: str = "x") -> None:
-        if x.min() < 0 or x.max() >= self.tokens:
+        if not isinstance(x, tuple) and x.size and (x.min() < 0 or x.max() >= self.tokens):
             raise ValueError(f"{name} holds tokens from 0 to {self.tokens - 1} for {self!r}, got values from {x.min()} to {x.max()}")
 
     def forward(self, params: dict[str, Any], t: Array, ctx: Context) -> tuple[Array, Backward]:
