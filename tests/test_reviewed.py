@@ -124,3 +124,19 @@ def test_predict_leaves_shapes_to_the_layers():
     assert tokens.predict(np.zeros((2, 0), dtype=int)).shape == (2, 0)
     with pytest.raises(xn.LayerError, match="takes x of shape .batch, time, 2."):
         xn.Model(xn.LSTM(2, 3)).predict((np.zeros(2), np.array([1, 1])))
+
+
+@pytest.mark.parametrize("net", [lambda: xn.Sequential(xn.LSTM(2, 3), xn.GRU(3, 2)),
+                                 lambda: xn.Checkpoint(xn.Bidirectional(xn.RNN(2, 1), xn.RNN(2, 1)), xn.Tanh(), xn.LSTM(2, 2, last=True))])
+def test_lengths_do_not_get_lost_in_a_sequential(backend, net):
+    model, x = backend.model(net()), np.ones((2, 3, 2))
+    with pytest.raises(xn.LayerError, match=r"layer [12] \((GRU|LSTM).* would read the padding as steps: write Stacked"):
+        model.predict((x, np.array([3, 1])))
+    assert model.predict(x).shape[0] == 2
+    stacked = backend.model(xn.Stacked(*net().layers))
+    assert stacked.predict((x, np.array([3, 1]))).shape[0] == 2
+
+
+def test_one_recurrent_layer_in_a_sequential_takes_lengths(backend):
+    model, x = backend.model(xn.Sequential(xn.LSTM(2, 3), xn.Dense(3, 1))), np.ones((2, 3, 2))
+    assert model.predict((x, np.array([3, 1]))).shape == (2, 3, 1)

@@ -109,6 +109,7 @@ class Layer:
     out_features: int | None = None
     keeps_features = False                                # the last axis goes through unchanged
     takes_tuples = False                                  # x may be a tuple of arrays
+    takes_lengths = False                                 # x may be (x, ..., lengths), sequences that are padded at their ends
 
     def params(self) -> dict[str, Param]:
         """The layer's own parameters by name; the same Param objects at every call."""
@@ -128,7 +129,7 @@ class Layer:
 
     def check_values(self, x: Any, name: str = "x") -> None:
         """Raise ValueError for values of x, on the host, that forward cannot look at without waiting for the device: tokens out of range.
-        `fit` calls it where data enters.
+        `fit`, `evaluate` and `predict` call it where data enters. What forward refuses by its shape or dtype is left to it.
         """
 
     def initial_params(self, seed: int = 0) -> dict[str, Any]:

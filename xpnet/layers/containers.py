@@ -42,6 +42,7 @@ class Sequential(Container):
 
     Forward lays each layer's `backward` on a tape; backward runs the tape from the last layer to the first. Where the gradient of
     the input is not wanted, the recursion ends at the first layer that has parameters.
+    Raises LayerError for lengths given to several recurrent layers, of which only the first would see them: Stacked hands them to each.
     Rumelhart, Hinton & Williams (1986).
     """
 
@@ -53,12 +54,18 @@ class Sequential(Container):
         self.in_features = next((f for f in (layer.in_features for layer in _until_known(layers)) if f), None)
         self.out_features = next((f for f in (layer.out_features for layer in _until_known(layers[::-1])) if f), None)
         self.keeps_features = all(layer.keeps_features for layer in layers)
+        later = next(((name, layer) for name, layer in self.named[1:] if layer.takes_lengths), None)
+        self.without_lengths = later if layers and layers[0].takes_lengths else None   # a layer that would read the padding as steps
 
     def check_values(self, x: Any, name: str = "x") -> None:
         if self.layers:
             self.layers[0].check_values(x, name)
 
     def forward(self, params: dict[str, Any], x: Any, ctx: Context) -> tuple[Any, Backward]:
+        if self.without_lengths and isinstance(x, tuple) and ctx.xp.isdtype(x[-1].dtype, "integral"):
+            name, layer = self.without_lengths
+            raise LayerError(f"hands lengths to its first layer only, and layer {name} ({layer!r}) would read the padding as steps: "
+                             "write Stacked(...), which hands them to each")
         tape = []
         for name, layer in self.named:
             x, back = ctx.forward(name, layer, params, x)

@@ -15,8 +15,8 @@ What each of these layers takes and gives, with sequences x (n, time, d) of n sa
 
 y is (n, time, k), all states h (many-to-many), or with last=True (n, k), the last one (many-to-one). With lengths the last step of a
 sequence is its own: the state is the one after it, and y is 0 in the padding, whose values do not matter as long as they are finite.
-In a Sequential only the first of them is given the lengths and the state: Stacked hands them to each.
-Values of lengths are checked where data enters `fit`, and not here, which would wait for the device.
+Stacked hands state and lengths to each layer. A Sequential hands them to its first, and so refuses lengths where another comes later.
+Values of lengths are checked where data enters `fit` or `predict`, and not here, which would wait for the device.
 
 Truncated backpropagation through time (Williams & Peng, 1990) is: carry the state from one part of a sequence to the next, and give
 0 as the gradient of the state that goes out.
@@ -42,7 +42,7 @@ Array = Any
 class Recurrent(Layer):
     """What all recurrent layers share: their inputs and outputs. Subclasses write `run`."""
 
-    takes_tuples = True
+    takes_tuples = takes_lengths = True
     state_features: tuple[int, ...] = ()                  # k of each array of the state
 
     def initial_state(self, n: int, like: Array) -> tuple[Array, ...]:
@@ -65,7 +65,9 @@ class Recurrent(Layer):
         return ((y, *end) if carried else y), backward
 
     def check_values(self, x: Any, name: str = "x") -> None:
-        if isinstance(x, tuple) and x[-1].ndim == 1 and x[-1].dtype.kind in "iu" and (x[-1].min() < 0 or x[-1].max() > x[0].shape[1]):
+        if not isinstance(x, tuple) or x[0].ndim < 2 or x[-1].ndim != 1 or x[-1].dtype.kind not in "iu" or not x[-1].size:
+            return
+        if x[-1].min() < 0 or x[-1].max() > x[0].shape[1]:
             raise ValueError(f"{name} has lengths from 0 to {x[0].shape[1]}, the number of steps, got values from {x[-1].min()} to "
                              f"{x[-1].max()}")
 
