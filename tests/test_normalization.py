@@ -222,7 +222,8 @@ def test_weight_norm_of_a_layer_without_a_weight_or_with_another():
         xn.SpectralNorm(xn.Dense(2, 3), weight="V")
     with pytest.raises(TypeError, match="takes a layer"):
         xn.WeightNorm(3)
-    model = xn.Model(xn.WeightNorm(xn.Dense(2, 3, "prelu"), weight="b"), dtype="float64")     # a bias is one row: g is its size by output
+    biased = xn.Dense(2, 3, "prelu", bias_init="ones")    # a bias is one row: g is its size by output
+    model = xn.Model(xn.WeightNorm(biased, weight="b"), dtype="float64")
     assert model.paths() == ["g", "v", "layer.W", "layer.activation.a"]
 
 

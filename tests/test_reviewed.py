@@ -140,3 +140,10 @@ def test_lengths_do_not_get_lost_in_a_sequential(backend, net):
 def test_one_recurrent_layer_in_a_sequential_takes_lengths(backend):
     model, x = backend.model(xn.Sequential(xn.LSTM(2, 3), xn.Dense(3, 1))), np.ones((2, 3, 2))
     assert model.predict((x, np.array([3, 1]))).shape == (2, 3, 1)
+
+
+def test_weight_norm_of_zeros_is_refused():
+    with pytest.raises(ValueError, match=r"initial W of Dense\(3, 2\) is 0 for 2 of 2 outputs, and 0 has no direction: give W another init"):
+        xn.Model(xn.Sequential(xn.WeightNorm(xn.Dense(3, 2, init="zeros"))))
+    with pytest.raises(ValueError, match="is 0 for 1 of 2 outputs"):
+        xn.Model(xn.WeightNorm(xn.Dense(3, 2, init=np.array([[0.0, 1.0]] * 3))))

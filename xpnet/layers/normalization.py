@@ -357,7 +357,7 @@ class WeightNorm(WithWeight):
     weight  the parameter's name in `layer`
     v starts as the layer's W would, and g: (k,) as the norms of another W that its initialiser draws: so g v/‖v‖ is distributed as W is
     (where length and direction are independent, as of a normal distribution), and an initial array is that very W.
-    Raises ValueError where the layer has no such parameter.
+    Raises ValueError where the layer has no such parameter, and where an output's initial weights are all 0, which have no direction.
     Salimans & Kingma (2016), eqs. 2 and 3.
     """
 
@@ -367,7 +367,11 @@ class WeightNorm(WithWeight):
 
         def norms(rng: Any, shape: tuple[int, ...]) -> Any:
             drawn = W.init(rng, W.shape)
-            return (drawn * drawn).reshape(-1, drawn.shape[-1]).sum(axis=0) ** 0.5
+            squares = (drawn * drawn).reshape(-1, drawn.shape[-1]).sum(axis=0)
+            if not squares.all():
+                raise ValueError(f"WeightNorm: the initial {weight} of {layer!r} is 0 for {(squares == 0).sum()} of {squares.size} "
+                                 f"outputs, and 0 has no direction: give {weight} another initialiser, such as 'glorot_uniform'")
+            return squares ** 0.5
 
         self.g = Param(W.shape[-1:], norms)
 
