@@ -147,3 +147,26 @@ def test_weight_norm_of_zeros_is_refused():
         xn.Model(xn.Sequential(xn.WeightNorm(xn.Dense(3, 2, init="zeros"))))
     with pytest.raises(ValueError, match="is 0 for 1 of 2 outputs"):
         xn.Model(xn.WeightNorm(xn.Dense(3, 2, init=np.array([[0.0, 1.0]] * 3))))
+
+
+def test_top_k_does_not_count_ignored_places(backend):
+    scores = np.array([[[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]], [[1.0, 3.0, 2.0], [2.0, 1.0, 3.0]]])
+    t = np.array([[1, -1], [0, -1]])                      # the second best, the worst, and two that do not count
+    model, loss = backend.model(xn.Identity()), xn.SoftmaxCrossEntropy(ignore_index=-1)
+    metrics = {f"top{k}": lambda y, t, k=k: xn.metrics.top_k(y, t, k) for k in (1, 2, 3)}
+    result = xn.evaluate(model, loss, (scores, t), metrics)
+    assert (result["top1"], result["top2"], result["top3"]) == (0.0, 0.5, 1.0)
+
+
+def test_ctc_lengths_beyond_the_frames_are_all_frames(backend):
+    z = backend.asarray(np.random.default_rng(0).standard_normal((2, 5, 3)))
+    t, loss = backend.asarray(np.array([[0, 0], [1, 2]])), xn.CTC("sum")
+
+    def of(lengths):
+        value, (dz, _) = loss((z, backend.asarray(np.array(lengths))), t)
+        return float(value), backend.host(dz)
+
+    for given, means in ([0, 9], [0, 5]), ([-2, 6], [0, 5]):
+        (value, dz), (expected, dz_expected) = of(given), of(means)
+        assert value == expected
+        np.testing.assert_array_equal(dz, dz_expected)

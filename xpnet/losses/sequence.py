@@ -27,7 +27,8 @@ class CTC(Loss):
         ∂ℓ/∂z_τ(c) = p_τ(c) - Σ over s with l_s = c of γ_τ(s)
 
     Gradient with respect to the *logits* z: (n, time, k). All sums over paths are made of logarithms. y is z, or (z, lengths) with integer
-    lengths (n,) of the samples in frames: what comes after is not read, and has gradient 0.
+    lengths (n,) of the samples in frames: what comes after is not read, and has gradient 0. They are not checked, which would wait for a
+    device: above `time` they count as `time`, below 0 as 0.
 
     t              (n, labels) integer classes, filled up at the end with the blank
     blank          the class that stands for no label
