@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .backend.abstract import Op
-from .dryrun import Row, Trace, dry_input, dry_step, working_rows
+from .dryrun import Trace, aligned, dry_input, dry_step, working_rows
 from .errors import unknown
 
 
@@ -170,7 +170,7 @@ class Advice:
     def __init__(self, trace: Trace, gpu: GPU, batch_size: int, pays_from: int | None, missing: list[str]):
         self.gpu, self.batch_size, self.pays_from, self.missing = gpu, batch_size, pays_from, missing
         rows = working_rows(trace)
-        self.lines = [Line(r.path, _short(r), phase, Work(ops, gpu)) for r in rows
+        self.lines = [Line(r.path, r.short, phase, Work(ops, gpu)) for r in rows
                       for phase, ops in (("forward", r.forward), ("backward", r.backward)) if ops]
         self.lines += [Line("", _PARTS[name], "", Work(ops, gpu)) for name, ops in trace.parts.items() if ops]
         self.total = Work(operations(trace), gpu)
@@ -196,10 +196,7 @@ class Advice:
         head = ("path", "layer", "pass", "FLOPs", "bytes", "kernels", "GEMMs", "copies", "µs", "bound by")
         table = [head] + [(line.path, line.name, line.phase, *_cells(line.work)) for line in self.lines]
         table.append(("", "step", "", *_cells(self.total)))
-        widths = [max(map(len, column)) for column in zip(*table)]
-        left = (0, 1, 2, 9)
-        rows = ["  ".join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths))).rstrip()
-                for cells in table]
+        rows = aligned(table, left=(0, 1, 2, 9))
         rule = "-" * max(map(len, rows))
         gpu = self.gpu
         notes = [self.verdict,
@@ -214,10 +211,6 @@ class Advice:
 
 _PARTS = {"precision": "casts to and from float16", "gradients": "gradients into their vector", "loss": "loss and its gradient",
           "optimizer": "optimizer"}
-
-
-def _short(row: Row) -> str:
-    return row.name if len(row.name) <= 40 else f"{row.kind}(...)"
 
 
 def _cells(work: Work) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from .precision import Mixed
 class Row:
     """One layer of the summary.
 
-    path, name              "2.0", "Dense(784, 128)"
+    path, name, short       "2.0", "Dense(784, 128)", and the name where it is no longer than a column, else "Sequential(...)"
     output_shape            of the layer's y, with the batch axis; a tuple of shapes where y is a tuple
     params, shared          trainable numbers first met here, and those met before
     flops_forward, flops_backward
@@ -45,7 +45,7 @@ class Row:
     """
 
     def __init__(self, path: str, layer: Layer):
-        self.path, self.name, self.kind = path, repr(layer), type(layer).__name__
+        self.path, self.name, self.short = path, repr(layer), shortened(layer)
         self.output_shape: Any = ()
         self.params = self.shared = self.cached_bytes = 0
         self.forward: list[Op] = []
@@ -223,9 +223,10 @@ def dry_model(model: Any, trace: Trace) -> Any:
     return dry
 
 
-def dry_step(model: Any, x: Any, loss: Any = None, optimizer: Any = None) -> Trace:
+def dry_step(model: Any, x: Any, loss: Any = None, optimizer: Any = None, targets: Sequence[Any] = ()) -> Trace:
     """Run a training step of `model` on x, arrays without numbers, and say what it asked for.
 
+    targets: (t,) or (t, sample weights), without numbers; by default those that the loss is likely to get.
     Without a loss ∂L/∂y is simply there. Loss and optimizer are in the state they have after a first step.
     """
     trace = Trace()
@@ -237,7 +238,7 @@ def dry_step(model: Any, x: Any, loss: Any = None, optimizer: Any = None) -> Tra
     try:
         y, backward = dry.run(x, TracingContext(dry._layers_xp, True, Random(model.seed, model.step), dry.state))
         _keep_all(trace, dry, x, backward)
-        dy = _like(y) if loss is None else _dry_loss(trace, loss, y)
+        dy = _like(y) if loss is None else _dry_loss(trace, loss, y, targets)
         backward(dy)
         if optimizer is not None:
             with trace.part("optimizer"):
@@ -250,17 +251,18 @@ def dry_step(model: Any, x: Any, loss: Any = None, optimizer: Any = None) -> Tra
     return trace
 
 
-def _dry_loss(trace: Trace, loss: Any, y: Any) -> Any:
-    """∂L/∂y of the loss, for integer classes where it takes them, else for real targets."""
-    first = y[0] if isinstance(y, tuple) else y
-    t = AbstractArray(first.shape[:-1], "int64")
-    if not loss.takes_classes(y, t):
-        t = AbstractArray(loss.target_shape(y), first.dtype)
+def _dry_loss(trace: Trace, loss: Any, y: Any, targets: Sequence[Any]) -> Any:
+    """∂L/∂y of the loss; without targets for integer classes where it takes them, else for real targets."""
+    if not targets:
+        first = y[0] if isinstance(y, tuple) else y
+        targets = [AbstractArray(first.shape[:-1], "int64")]
+        if not loss.takes_classes(y, targets[0]):
+            targets = [AbstractArray(loss.target_shape(y), first.dtype)]
     with trace.part("first loss"):
-        loss(y, t)                                        # what it makes once, it makes here
+        loss(y, *targets)                                 # what it makes once, it makes here
     del trace.parts["first loss"]
     with trace.part("loss"):
-        return loss(y, t)[1]
+        return loss(y, *targets)[1]
 
 
 def _keep_all(trace: Trace, dry: Any, x: Any, backward: Backward) -> None:
@@ -387,9 +389,7 @@ class Summary:
     def __str__(self) -> str:
         head = ("path", "layer", "output shape", "parameters", "FLOPs forward", "FLOPs backward", "kept")
         table = [head] + [self._cells(r) for r in self.rows]
-        widths = [max(map(len, column)) for column in zip(*table)]
-        lines = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths))).rstrip()
-                 for cells in table]
+        lines = aligned(table, left=(0, 1, 2))
         rule = "-" * max(map(len, lines))
         step = self.flops_forward + self.flops_backward
         totals = [("trainable parameters", f"{self.total_params:,}"),
@@ -408,14 +408,25 @@ class Summary:
         return "\n".join([lines[0], rule, *lines[1:], rule, *notes])
 
     def _cells(self, row: Row) -> tuple[str, ...]:
-        name = row.name if len(row.name) <= 40 else f"{row.kind}(...)"
         params = [f"{row.params:,}"] if row.params or not row.shared else []
         if row.shared:
             params.append(f"({row.shared:,})")
-        return (row.path, name, str(row.output_shape), " + ".join(params), f"{row.flops_forward:,}",
+        return (row.path, row.short, str(row.output_shape), " + ".join(params), f"{row.flops_forward:,}",
                 f"{row.flops_backward:,}", readable(row.cached_bytes))
 
     __repr__ = __str__
+
+
+def shortened(layer: Layer) -> str:
+    """A layer as a table has room for it."""
+    name = repr(layer)
+    return name if len(name) <= 40 else f"{type(layer).__name__}(...)"
+
+
+def aligned(table: Sequence[tuple[str, ...]], left: Sequence[int]) -> list[str]:
+    """The lines of a table, each column as wide as its widest cell: those of `left` begin alike, the others end alike."""
+    widths = [max(map(len, column)) for column in zip(*table)]
+    return ["  ".join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths))).rstrip() for cells in table]
 
 
 def readable(nbytes: int) -> str:
