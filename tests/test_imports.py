@@ -12,7 +12,7 @@ import xpnet
 ROOT = Path(xpnet.__file__).parent
 # A module may import from those to its left, and from its own group.
 ORDER = ["errors", "backend", "initializers", "layer", "layers", "losses", "optim", "layout", "precision", "model", "data", "metrics", "callbacks",
-         "nonfinite", "capture", "progress", "train", "dryrun", "advice", "gradcheck", "comparison",
+         "nonfinite", "capture", "progress", "train", "dryrun", "advice", "gradcheck", "comparison", "profiling",
          "plot", "derivation", "bug_zoo", "exercises", "verify", "cli", "__main__"]
 METHODS = {("model", "dryrun")}                           # Model.summary starts the dry run, which needs the model
 HOST = {"layout", "precision", "model", "data", "metrics", "callbacks", "train", "dryrun", "gradcheck", "comparison", "initializers", "layer",
@@ -67,7 +67,8 @@ def test_importing_xpnet_is_light():
 
 def test_tools_are_functions_whatever_was_imported_before():
     """A package of the same name would take a function's place in the namespace as soon as it is imported."""
-    code = "import xpnet.derivation, xpnet.exercises, xpnet.gradcheck; from xpnet import exercise, explain, gradient_check, parity, advise; " \
-           "print([callable(f) and not hasattr(f, '__path__') for f in (exercise, explain, gradient_check, parity, advise)])"
+    code = "import xpnet.derivation, xpnet.exercises, xpnet.gradcheck, xpnet.profiling; " \
+           "from xpnet import exercise, explain, gradient_check, parity, advise, profile; " \
+           "print([callable(f) and not hasattr(f, '__path__') for f in (exercise, explain, gradient_check, parity, advise, profile)])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
-    assert result.stdout.strip() == "[True, True, True, True, True]"
+    assert result.stdout.strip() == "[True, True, True, True, True, True]"

@@ -126,9 +126,11 @@ if TYPE_CHECKING:
     from .derivation import explain
     from .exercises import exercise
     from .gradcheck import gradient_check
+    from .profiling import profile
 
 # Tools that a training script does not need: imported when they are first asked for.
-_LATER = {"advise": "advice", "exercise": "exercises", "explain": "derivation", "gradient_check": "gradcheck", "parity": "comparison"}
+_LATER = {"advise": "advice", "exercise": "exercises", "explain": "derivation", "gradient_check": "gradcheck", "parity": "comparison",
+          "profile": "profiling"}
 
 
 def __getattr__(name: str) -> Any:

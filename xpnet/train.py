@@ -166,10 +166,7 @@ def fit(model: Model, loss: Loss, optimizer: Optimizer, data: Any, *, validation
 def _check_arguments(model: Any, loss: Any, optimizer: Any, data: Any, validation: Any, epochs: Any, callbacks: Any) -> None:
     if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs is a positive integer, got {epochs!r}")
-    for name, value, kind in (("model", model, Model), ("loss", loss, Loss), ("optimizer", optimizer, Optimizer)):
-        if not isinstance(value, kind):
-            hint = f"; write {value.__name__}(...)" if isinstance(value, type) else ""
-            raise TypeError(f"fit takes an instance of {kind.__name__} as {name}, got {value!r}{hint}")
+    check_kinds("fit", model, loss, optimizer)
     if _is_array(data) or (isinstance(data, list) and data and all(_is_array(a) for a in data)):
         raise TypeError(f"data is a tuple of arrays, (x, t) or (x, t, sample weights), or an iterable of such batches, got "
                         f"{'a list of arrays; write (x, t)' if isinstance(data, list) else 'one array'}")
@@ -180,6 +177,14 @@ def _check_arguments(model: Any, loss: Any, optimizer: Any, data: Any, validatio
         raise TypeError(f"validation is a tuple of arrays, (x, t) or (x, t, sample weights), got {type(validation).__name__}")
     for callback in callbacks:
         check_callback(callback)
+
+
+def check_kinds(caller: str, model: Any, loss: Any, optimizer: Any) -> None:
+    """Raise TypeError for what is no model, loss or optimizer, or is the class of one."""
+    for name, value, kind in (("model", model, Model), ("loss", loss, Loss), ("optimizer", optimizer, Optimizer)):
+        if not isinstance(value, kind):
+            hint = f"; write {value.__name__}(...)" if isinstance(value, type) else ""
+            raise TypeError(f"{caller} takes an instance of {kind.__name__} as {name}, got {value!r}{hint}")
 
 
 class _Feed:
