@@ -36,7 +36,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.collections import FillBetweenPolyCollection, PathCollection  # noqa: E402
 
-from xpnet import plot  # noqa: E402
+from xpnet import plot, profiling  # noqa: E402
 from xpnet.plot.recorder import LEVELS  # noqa: E402
 
 
@@ -118,6 +118,7 @@ def test_every_function_draws_into_the_axes_given():
         "gradient_flow": lambda ax: plot.gradient_flow(recorder, ax=ax),
         "loss_surface": lambda ax: plot.loss_surface(model, SoftmaxCrossEntropy(), (x, t), ax=ax, resolution=3),
         "network": lambda ax: plot.network(model, ax=ax),
+        "profile": lambda ax: plot.profile(profiled(model, x, t), ax=ax),
     }
     many = {
         "activations": lambda ax: plot.activations(recorder, ax=ax),
@@ -793,3 +794,53 @@ def test_network_refuses():
         plot.network(Dense(2, 3), values=np.ones(2))
     with pytest.raises(ValueError, match="values are a sample of 2 numbers"):
         plot.network(Model(Dense(2, 3), "numpy"), values=np.ones(5))
+
+
+# A profile.
+
+def profiled(model, x, t):
+    return xn.profile(model, SoftmaxCrossEntropy(), SGD(0.1), x, t, steps=1, warmup=0,
+                      machine=profiling.Machine("", {"float32": 1e9}, {1: 1e9}))
+
+
+def bars(ax, colour):
+    """(left, right, row) of each bar of a colour, in units of the axis."""
+    found = [c for c in ax.collections if np.allclose(c.get_facecolor()[0, :3], matplotlib.colors.to_rgb(colour))]
+    boxes = [c.get_paths()[0].get_extents() for c in found]
+    return [(b.x0, b.x1, int(b.y0)) for b in boxes]
+
+
+def test_profile_draws_layers_below_their_containers(backend):
+    x, t = blobs()
+    p = profiled(backend.model(Sequential(Dense(2, 4), Sequential(Tanh(), Residual(Dense(4, 4))), Dense(4, 3))), x, t)
+    ax = labelled(plot.profile(p))
+    scale = 1e3 if ax.get_xlabel().endswith("ms") else 1e6
+    forward, backward = bars(ax, plot.flame.FORWARD), bars(ax, plot.flame.BACKWARD)
+    order = ["", "0", "1", "1.0", "1.1", "1.1.0", "2"]
+    assert [row for *_, row in forward] == [len(path.split(".")) if path else 0 for path in order]
+    np.testing.assert_allclose([b - a for a, b, _ in forward], [scale * p.spans[path].forward for path in order], rtol=1e-9)
+    back = ["", "2", "1", "1.1", "1.1.0", "1.0", "0"]     # from the last layer to the first
+    np.testing.assert_allclose([b - a for a, b, _ in backward], [scale * p.spans[path].backward for path in back], rtol=1e-9)
+    for drawn, paths in (forward, order), (backward, back):
+        place = dict(zip(paths, drawn))
+        for path in paths[1:]:
+            around = place[path.rpartition(".")[0]]
+            assert around[0] - 1e-9 <= place[path][0] and place[path][1] <= around[1] + 1e-9
+    assert ax.get_xlim()[1] == pytest.approx(scale * p.seconds)   # nothing is drawn twice, and nothing left out
+    assert len(bars(ax, plot.flame.COLOUR_OF["optimizer"])) == len(bars(ax, plot.flame.COLOUR_OF["loss"])) == 1
+    assert "forward" in {text.get_text() for text in ax.texts}
+
+
+def test_profile_draws_the_floor_within_its_bar():
+    x, t = blobs()
+    p = profiled(xn.Model(Dense(2, 3)), x, t)
+    (row, *_) = p.rows
+    scale = 1e3 if plot.profile(p).get_xlabel().endswith("ms") else 1e6
+    black = sorted(b - a for a, b, _ in bars(plot.profile(p), "black"))
+    expected = [min(w.floor, w.seconds) for w in (row.forward, row.backward, *(r.total for r in p.rows[1:-1]))]
+    np.testing.assert_allclose(black, sorted(scale * s for s in expected if s), rtol=1e-6)
+
+
+def test_profile_refuses():
+    with pytest.raises(TypeError, match="profile takes the Profile that xpnet.profile gave, got Model"):
+        plot.profile(xn.Model(Dense(2, 3)))

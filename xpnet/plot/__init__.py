@@ -15,10 +15,11 @@ from .curves import learning_curves
 from .diagram import network
 from .distributions import activations, gradient_flow, gradients
 from .fits import regression_fit, residuals
+from .flame import profile
 from .images import confusion_matrix, misclassified, weights
 from .recorder import Recorder
 from .style import COLOURS
 from .surface import loss_surface
 
 __all__ = ["COLOURS", "Recorder", "activations", "confusion_matrix", "decision_boundary", "gradient_flow", "gradients", "learning_curves",
-           "loss_surface", "misclassified", "network", "regression_fit", "residuals", "weights"]
+           "loss_surface", "misclassified", "network", "profile", "regression_fit", "residuals", "weights"]
