@@ -8,7 +8,7 @@ import pytest
 from conftest import assert_close
 
 import xpnet as xn
-from xpnet.backend.blocks import block_products, block_products_plain
+from xpnet.backend.gates import block_products, block_products_plain
 from xpnet.derivation import explain
 from xpnet.errors import LayerError
 

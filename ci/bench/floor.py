@@ -1,5 +1,5 @@
-"""The floor of a workload: the FLOPs of its matrix products over the measured rate of such products, plus the bytes that have to be moved over
-the measured bandwidth. No implementation on this machine's BLAS can be faster; how far above it a time is, is what can still be won.
+"""The floor of a workload: the FLOPs of its matrix products over the measured rate of such products, plus the bytes that have to be moved
+over the measured bandwidth. No implementation on this machine's BLAS can be much faster; what is above it can still be won.
 """
 
 import json
@@ -31,8 +31,8 @@ def rates(threads):
 
 
 def seconds(w, rates):
-    """Products as the dry run counts them. Bytes: parameters, gradients and the optimizer's vectors read and written once by a step, and each
-    layer's output written and read once in each direction."""
+    """Products as the dry run counts them. Bytes: parameters, gradients and the optimizer's vectors read and written once by a step, and
+    each layer's output written and read once in each direction."""
     from peers.stock import network
 
     from xpnet import Model, Sequential

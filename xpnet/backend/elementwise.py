@@ -4,9 +4,9 @@ A rule is a function of a namespace, arrays and numbers that works element by el
 CuPy and the standard share. It either returns new arrays, or (marked `inplace=True`) writes into its array arguments by
 in-place operators and returns nothing.
 
-NumPy runs an in-place rule over long vectors in blocks that stay in the cache: the whole vector at once is three times
-slower, because its temporaries leave the cache. CuPy compiles the rule into one kernel (`cupy.fuse`). Anything else runs the text
-as it stands.
+NumPy runs a long rule over large arrays in blocks that stay in the cache (blocks.py), or, where numba is installed and the work is
+worth its start, in one compiled loop (loops.py); both are written from the operations of the text and give the same bits. CuPy compiles the
+rule into one kernel (`cupy.fuse`). Anything else runs the text as it stands.
 """
 
 import functools
@@ -14,9 +14,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .registry import kind
 
-BLOCK = 32 * 1024                                         # elements; 4 float32 operands of a block fill half of a 1 MiB L2
+SMALL = 8 * 1024                                          # elements: below that the calls cost more than what they do
 
 
 def elementwise(text: Any = None, *, inplace: bool = False) -> Any:
@@ -42,8 +44,8 @@ class Rule:
 
     def _runner(self, xp: Any) -> Callable[..., Any]:
         plain = functools.partial(self.text, xp)
-        if kind(xp) == "numpy" and self.inplace:
-            return functools.partial(_in_blocks, plain)
+        if kind(xp) == "numpy":
+            return NumpyRule(plain, self.text)
         if kind(xp) == "cupy":
             return self._fused(plain)
         if hasattr(xp, "rule"):                           # the dry run counts a rule as what it is on CuPy: one kernel
@@ -79,16 +81,25 @@ class HasRules:
         return {name: value for name, value in self.__dict__.items() if not isinstance(value, Rule)}
 
 
-def _in_blocks(plain: Callable[..., Any], *args: Any) -> None:
-    n = args[0].shape[0]
-    if n <= BLOCK:
-        plain(*args)
-        return
-    shape = args[0].shape
-    cut = [getattr(a, "shape", None) == shape for a in args]
-    for start in range(0, n, BLOCK):
-        part = slice(start, start + BLOCK)
-        plain(*(a[part] if c else a for a, c in zip(args, cut)))
+class NumpyRule:
+    """A rule on NumPy: its text for small arrays, blocks or a compiled loop for large ones."""
+
+    def __init__(self, plain: Callable[..., Any], text: Callable[..., Any]):
+        self.plain, self.text = plain, text
+        self.made: dict[Any, Callable[..., Any]] = {}     # by the shapes, orders and dtypes of the arguments
+
+    def __call__(self, *args: Any) -> Any:
+        if args[0].size < SMALL:
+            return self.plain(*args)
+        key = tuple([(a.shape, a.strides, a.dtype) if isinstance(a, np.ndarray) else type(a) for a in args])
+        run = self.made.get(key)
+        if run is None:
+            if len(self.made) > 256:                      # batches of ever new shapes
+                self.made.clear()
+            from .blocks import best
+
+            run = self.made[key] = best(self.plain, self.text, args)
+        return run(*args)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The sum, by the shortest way. A small sum costs more for the call than for the adding."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ from .accumulate import Accumulating
 from .registry import kind
 
 Array = Any
-_found: dict[Any, Any] = {}
+_sums: dict[Any, Any] = {}
+_largest: dict[Any, Any] = {}
 
 
 def widened(xp: Any, x: Array) -> Array:
@@ -16,12 +18,33 @@ def widened(xp: Any, x: Array) -> Array:
     return xp.astype(x, xp.float32) if x.dtype == getattr(xp, "float16", None) else x
 
 
-def sum_of(xp: Any, x: Array, axis: int | None = None) -> Array:
-    """Σ x over an axis, or over all: `xp.sum`, and on NumPy the ufunc's reduction that `sum` calls in its turn."""
-    f = _found.get(xp)
+def sum_of(xp: Any, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+    """Σ x over an axis, or over all: `xp.sum`; on NumPy the shortest way to the same sum."""
+    f = _sums.get(xp)
     if f is None:
-        f = _found[xp] = np.add.reduce if kind(xp) == "numpy" and not isinstance(xp, Accumulating) else xp.sum
-    return f(x, axis=axis)
+        f = _sums[xp] = _numpy_sum if kind(xp) == "numpy" and not isinstance(xp, Accumulating) else xp.sum
+    return f(x, axis=axis, keepdims=keepdims)
+
+
+def _numpy_sum(x: Array, axis: int | None, keepdims: bool) -> Array:
+    """Over rows as the product 1ᵀx, which BLAS does in a third of the time ((128, 256): 2 µs for 6); else the ufunc's reduction that
+    `numpy.sum` calls in its turn."""
+    if axis == 0 and x.ndim == 2 and not keepdims and x.dtype.kind == "f":
+        return _ones(x.shape[0], x.dtype) @ x
+    return np.add.reduce(x, axis=axis, keepdims=keepdims)
+
+
+@functools.lru_cache(maxsize=64)
+def _ones(n: int, dtype: Any) -> Array:
+    return np.ones(n, dtype)
+
+
+def max_of(xp: Any, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+    """The largest x along an axis, or of all: `xp.max`, likewise."""
+    f = _largest.get(xp)
+    if f is None:
+        f = _largest[xp] = np.maximum.reduce if kind(xp) == "numpy" else xp.max
+    return f(x, axis=axis, keepdims=keepdims)
 
 
 def sum_product(xp: Any, a: Array, b: Array, axes: tuple[int, ...], scale: float = 1.0) -> Array:

@@ -9,7 +9,7 @@ import functools
 import math
 from typing import Any
 
-from ..backend import HasRules, Rule, elementwise, erf
+from ..backend import HasRules, Rule, elementwise, erf, max_of, sum_of
 from ..backend.special import SQRT_2, SQRT_2_PI
 from ..errors import unknown
 from ..initializers import constant
@@ -329,13 +329,13 @@ class Softmax(Layer):
 
     def forward(self, params: dict[str, Any], x: Array, ctx: Context) -> tuple[Array, Backward]:
         xp = ctx.xp
-        y = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
-        y /= xp.sum(y, axis=-1, keepdims=True)
+        y = xp.exp(x - max_of(xp, x, axis=-1, keepdims=True))
+        y /= sum_of(xp, y, axis=-1, keepdims=True)
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
             if not input_grad:
                 return None, {}
-            return y * (dy - xp.sum(y * dy, axis=-1, keepdims=True)), {}
+            return y * (dy - sum_of(xp, y * dy, axis=-1, keepdims=True)), {}
 
         return y, backward
 
@@ -350,13 +350,13 @@ class LogSoftmax(Layer):
 
     def forward(self, params: dict[str, Any], x: Array, ctx: Context) -> tuple[Array, Backward]:
         xp = ctx.xp
-        y = x - xp.max(x, axis=-1, keepdims=True)
-        y -= xp.log(xp.sum(xp.exp(y), axis=-1, keepdims=True))
+        y = x - max_of(xp, x, axis=-1, keepdims=True)
+        y -= xp.log(sum_of(xp, xp.exp(y), axis=-1, keepdims=True))
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
             if not input_grad:
                 return None, {}
-            return dy - xp.exp(y) * xp.sum(dy, axis=-1, keepdims=True), {}
+            return dy - xp.exp(y) * sum_of(xp, dy, axis=-1, keepdims=True), {}
 
         return y, backward
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from ..backend import sum_of
+from ..backend import max_of, sum_of, sum_outer
 from ..errors import LayerError, whole
 from ..initializers import get_initializer
 from ..layer import Backward, Context, Layer, Param, takes
@@ -31,9 +31,9 @@ def attend(xp: Any, q: Array, k: Array, v: Array, bias: Array | None = None, kee
     p = (q * scale) @ xp.matrix_transpose(k)
     if bias is not None:
         p += bias
-    p -= xp.max(p, axis=-1, keepdims=True)                # in place: p was made here
+    p -= max_of(xp, p, axis=-1, keepdims=True)            # in place: p was made here
     p = xp.exp(p)
-    p /= xp.sum(p, axis=-1, keepdims=True)
+    p /= sum_of(xp, p, axis=-1, keepdims=True)
     dropped, m = (p, None) if drop is None else drop(p)
     o = dropped @ v
 
@@ -42,7 +42,7 @@ def attend(xp: Any, q: Array, k: Array, v: Array, bias: Array | None = None, kee
         ds = do @ xp.matrix_transpose(v)
         if m is not None:
             ds *= m
-        ds -= xp.sum(do * o, axis=-1, keepdims=True)
+        ds -= sum_of(xp, do * o, axis=-1, keepdims=True)
         ds *= p
         if keep is not None:
             ds *= keep
@@ -193,7 +193,7 @@ class MultiHeadAttention(Layer):
             if cache is not None:
                 dy, dcache = dy
             dy = xp.reshape(dy, (-1, f))
-            grads = {"Wo": joined.T @ dy}
+            grads = {"Wo": sum_outer(xp, joined, dy)}
             if self.biases:
                 grads["bo"] = sum_of(xp, dy, axis=0)
             dq, dk, dv = back(self._heads(xp, xp.reshape(dy @ params["Wo"].T, (n, t, f)), self.kv_heads))
@@ -207,7 +207,7 @@ class MultiHeadAttention(Layer):
             dx = dm = None
             for name, d, of, time in (("q", dq, rows, t), ("k", dk, memory_rows, s), ("v", dv, memory_rows, s)):
                 d = xp.reshape(self._joined(xp, d, time), (n * time, -1))
-                grads[f"W{name}"] = of.T @ d
+                grads[f"W{name}"] = sum_outer(xp, of, d)
                 if self.biases:
                     grads[f"b{name}"] = sum_of(xp, d, axis=0)
                 if not input_grad:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..backend import sum_of
+from ..backend import sum_of, sum_outer
 from ..errors import LayerError, whole
 from ..layer import Backward, Context, Layer, Param, takes
 from .activations import Activation, get_activation
@@ -65,7 +65,7 @@ class Dense(Layer):
             dy = dy if x.ndim == 2 else xp.reshape(dy, (-1, self.out_features))
             dz, inner = (dy, {}) if back is None else back(dy)
             grads = {"activation": inner}
-            grads["W"] = rows.T @ dz
+            grads["W"] = sum_outer(xp, rows, dz)
             if self.b is not None:
                 grads["b"] = sum_of(xp, dz, axis=0)
             if not input_grad:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from ..backend import index_add, index_add_plain, sum_of
+from ..backend import index_add, index_add_plain, sum_of, sum_outer
 from ..errors import LayerError, whole
 from ..initializers import normal
 from ..layer import Backward, Context, Layer, Param, takes
@@ -83,7 +83,7 @@ class Unembedding(Layer):
 
         def backward(dz: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
             dz = xp.reshape(dz, (-1, W.shape[0]))
-            return (xp.reshape(dz @ W, x.shape) if input_grad else None), {"W": dz.T @ rows}
+            return (xp.reshape(dz @ W, x.shape) if input_grad else None), {"W": sum_outer(xp, dz, rows)}
 
         return z, backward
 

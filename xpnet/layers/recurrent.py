@@ -29,7 +29,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backend import HasRules, Rule, elementwise, namespace, sum_of
-from ..backend.blocks import block_products, contiguous
+from ..backend.gates import block_products, contiguous
 from ..errors import LayerError, unknown, whole
 from ..initializers import constant, side_by_side, zeros
 from ..layer import Backward, Context, Layer, Param, takes

@@ -7,7 +7,7 @@ import math
 import operator
 from typing import Any
 
-from ..backend import elementwise, sum_of
+from ..backend import elementwise, max_of, sum_of
 from .base import ClassLoss, Loss, nonzero
 
 Array = Any
@@ -47,9 +47,9 @@ class MulticlassHinge(ClassLoss):
     def value_and_grad(self, xp: Any, y: Array, t: Array, weights: Array | None) -> tuple[Array, Array]:
         s = self.rows(xp, y, weights)
         hit = one_hot(xp, t, y)
-        margin = (y - xp.sum(y * hit, axis=-1, keepdims=True) + 1.0) * (1.0 - hit)
+        margin = (y - sum_of(xp, y * hit, axis=-1, keepdims=True) + 1.0) * (1.0 - hit)
         above = xp.astype(margin > 0.0, y.dtype)
-        dy = (above - hit * xp.sum(above, axis=-1, keepdims=True)) * s
+        dy = (above - hit * sum_of(xp, above, axis=-1, keepdims=True)) * s
         return xp.sum(margin * above * s), dy
 
 
@@ -121,8 +121,8 @@ class SoftmaxCrossEntropy(ClassLoss):
 
     def value_and_grad(self, xp: Any, z: Array, t: Array, weights: Array | None) -> tuple[Array, Array]:
         s = self.rows(xp, z, weights)
-        z_shifted, e = _shifted_exp(xp, z, xp.max(z, axis=-1, keepdims=True))
-        total = xp.sum(e, axis=-1, keepdims=True)
+        z_shifted, e = _shifted_exp(xp, z, max_of(xp, z, axis=-1, keepdims=True))
+        total = sum_of(xp, e, axis=-1, keepdims=True)
         classes = t.ndim < z.ndim
         if classes and self.reduction.endswith("mean") and self._counts_apart(z, t):   # divide by Σ w v of each sample's class, not by Σ w
             w = xp.sum(weights) * math.prod(z.shape[1:-1]) if weights is not None else float(math.prod(z.shape[:-1]))
@@ -140,7 +140,7 @@ class SoftmaxCrossEntropy(ClassLoss):
         if self.label_smoothing:
             q = (1.0 - self.label_smoothing) * q + self.label_smoothing / z.shape[-1]
         a = q if v is None else q * v
-        loss, dz = _soft_rule(xp, z_shifted, e, total, a, xp.sum(a, axis=-1, keepdims=True), s)
+        loss, dz = _soft_rule(xp, z_shifted, e, total, a, sum_of(xp, a, axis=-1, keepdims=True), s)
         return sum_of(xp, loss), dz
 
     def _classes(self, xp: Any, z: Array, t: Array) -> Array:
