@@ -258,7 +258,7 @@ def _results(value):
 
 
 # Not for CuPy: torch's integers, and the sweep for denormal numbers, which cost a CPU and not a GPU.
-ELSEWHERE = {"hash_rule_int64", "flush_rule"}
+ELSEWHERE = {"hash_rule_int64", "flush_rule", "floor_rule"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
