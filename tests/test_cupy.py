@@ -208,6 +208,34 @@ def test_the_budget_of_a_training_step(name, emulator):
     assert found["d2d_copies"] <= 6 + copies
 
 
+# The networks of ci/launches, which are layers of the library as they come: launches, BLAS calls, copies on the device, memsets.
+
+WORKLOADS = {"W1": (9, 5, 3, 0), "W2": (14, 8, 6, 0), "W3": (14, 8, 6, 0), "W4": (14, 8, 6, 0), "W5": (12, 8, 5, 0), "W6": (41, 8, 6, 3),
+             "W7": (115, 105, 7, 3), "W8": (375, 99, 70, 1)}
+
+
+@pytest.fixture(scope="module")
+def launches():
+    """ci/launches as a module, without a __pycache__ beside it."""
+    path = pathlib.Path(__file__).parent.parent / "ci" / "launches"
+    if not path.exists():
+        pytest.skip("ci/launches is for a checkout")
+    return runpy.run_path(str(path))
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_budget_of_a_workload(name, emulator, launches):
+    found = count(emulator, launches["workloads"]()[name].step())
+    assert set(found) <= WORK | FILLED
+    columns = ("kernel_launches", "blas_calls", "d2d_copies", "memsets")
+    over = {c: (found.get(c, 0), most) for c, most in zip(columns, WORKLOADS[name]) if found.get(c, 0) > most}
+    assert not over, f"found, allowed: {over}"
+
+
+def test_the_workloads_are_all_here(launches):
+    assert set(launches["workloads"]()) == set(WORKLOADS)
+
+
 # Every elementwise rule is one kernel, and computes what its text says.
 
 
@@ -258,7 +286,7 @@ def _results(value):
 
 
 # Not for CuPy: torch's integers, and the sweep for denormal numbers, which cost a CPU and not a GPU.
-ELSEWHERE = {"hash_rule_int64", "flush_rule"}
+ELSEWHERE = {"hash_rule_int64", "flush_rule", "floor_rule"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -223,11 +223,20 @@ class Lion(Optimizer):
     def update(self, xp: Any, p: Array, g: Array, lr: float, t: int) -> None:
         lion_rule(xp, p, g, self.state["m"], self._rate(lr), 1.0 - self.beta1, 1.0 - self.beta2)
 
-    def _flush(self, xp: Any) -> None:
-        """Nothing: the sign of the smallest m moves θ as far as that of the largest."""
+    def _flush_moment(self, xp: Any, v: Array, tiny: float) -> None:
+        """Never 0: the sign of the smallest m moves θ as far as that of the largest. Held at `tiny`, m has the sign that it would have,
+        unless a gradient comes that is not 0 and below tiny β₂ / (1 - β₂), some 10⁻²⁸.
+        """
+        floor_rule(xp, v, tiny)
 
 
 @elementwise(inplace=True)
 def lion_rule(xp: Any, p: Array, g: Array, m: Array, lr: Any, one_minus_beta1: float, one_minus_beta2: float) -> None:
     p -= lr * xp.sign(m + one_minus_beta1 * (g - m))
     m += one_minus_beta2 * (g - m)
+
+
+@elementwise(inplace=True)
+def floor_rule(xp: Any, m: Array, tiny: float) -> None:
+    """|m| ← max(|m|, tiny) where m is not 0; m keeps its sign"""
+    m[...] = xp.sign(m) * xp.maximum(xp.abs(m), tiny)

@@ -123,8 +123,8 @@ class Optimizer:
             self.update(xp, p, g, lr, self.t)
             for v, old in before:                         # gradients that overflowed float16 make no step
                 keep_rule(xp, v, old, model.mixed.finite)
-            if self.slots and self.t % FLUSH_EVERY == 0 and model.backend.kind != "cupy":
-                self._flush(xp)
+            if self.t % FLUSH_EVERY == 0 and model.backend.kind != "cupy":
+                self._flush(xp, p)
         model.version += 1
 
     def _prepared(self, xp: Any, p: Array, g: Array) -> Array:
@@ -143,12 +143,23 @@ class Optimizer:
         """A step size as a number, or as a vector where paths differ in their learning rates."""
         return rate if self._scale is None else rate * self._scale
 
-    def _flush(self, xp: Any) -> None:
-        """Moments of a unit that is dead decay into denormal numbers, on which a CPU is 20 to 40 times slower. Far below what can
-        move a parameter they are set to 0."""
-        for name in self.slots:
-            v = self.state[name]
-            flush_rule(xp, v, float(xp.finfo(v.dtype).smallest_normal) * 2.0 ** 27)
+    def _flush(self, xp: Any, p: Array) -> None:
+        """Moments of a unit that is dead decay into denormal numbers, on which CPUs may be up to 40 times slower, and so do its parameters
+        under weight decay. Far below what can move a parameter they are set to 0.
+
+        The limit is 2²⁷ times the smallest normal number, with which 64 steps at β₁ = 0.9 and a step size of 10⁻⁵ make no denormal number
+        either. The root of that is 1.3 · 10⁻¹⁵ in float32: too much beside an ε smaller than usual, so that √v has to be below 2⁻²⁴ ε too.
+        """
+        smallest = float(xp.finfo(p.dtype).smallest_normal)
+        tiny = min(smallest * 2.0 ** 27, (2.0 ** -24 * getattr(self, "eps", 1.0)) ** 2)
+        tiny = max(tiny, smallest * 2.0 ** 10)            # 0.9⁶⁴ is 2^-9.7
+        for v in self.state.values():
+            self._flush_moment(xp, v, tiny)
+        if self.weight_decay and not self.freeze:         # what is frozen is not touched
+            flush_rule(xp, p, tiny)
+
+    def _flush_moment(self, xp: Any, v: Array, tiny: float) -> None:
+        flush_rule(xp, v, tiny)
 
     def update(self, xp: Any, p: Array, g: Array, lr: float, t: int) -> None:
         """θ and the state in place, at step t = 1, 2, …"""
@@ -193,4 +204,5 @@ def keep_rule(xp: Any, v: Array, old: Array, keep: Array) -> None:
 
 @elementwise(inplace=True)
 def flush_rule(xp: Any, v: Array, tiny: float) -> None:
+    """v ← 0 where |v| is at most tiny"""
     v *= xp.astype(xp.abs(v) > tiny, v.dtype)
