@@ -21,6 +21,7 @@ from xpnet.backend import (
     Rule,
     available_backends,
     backend_of,
+    blocks,
     elementwise,
     erf,
     get_backend,
@@ -299,7 +300,9 @@ def test_the_same_bits_on_every_backend(seed, step, site, backend):
 def test_blocks_draw_the_same_bits(monkeypatch):
     numpy = Bench("numpy")
     whole = bits(numpy, 500)
-    monkeypatch.setattr(elementwise_module, "BLOCK", 64)
+    monkeypatch.setattr(elementwise_module, "SMALL", 0)
+    monkeypatch.setattr(blocks, "LARGE", 0)
+    monkeypatch.setattr(blocks, "BLOCK", 64)
     np.testing.assert_array_equal(bits(numpy, 500), whole)
 
 
@@ -415,24 +418,6 @@ def test_an_argument_may_be_an_array_or_a_number(backend):
         leak_rule(backend.xp, p, g, a if isinstance(a, float) else backend.asarray(a, "float32"))
         q = 1.0 - a * np.ones(6)
         assert_close(p, np.maximum(q, 0.0) + a * q, backend, dtype="float32")
-
-
-def test_numpy_runs_long_vectors_in_blocks():
-    """Of BLOCK elements and the rest, each a slice of the owner; arguments that are no such vector go whole to each."""
-    seen = []
-
-    @elementwise(inplace=True)
-    def rule(xp, p, scale, a):
-        seen.append((p.shape[0], scale.shape, a))
-        p *= scale * a
-
-    xp, block = get_backend("numpy").xp, elementwise_module.BLOCK
-    for n, parts in ((block, [block]), (2 * block + 5, [block, block, 5])):
-        seen.clear()
-        p = np.arange(n, dtype="float64")
-        rule(xp, p, np.full(1, 2.0), 3.0)
-        np.testing.assert_array_equal(p, 6.0 * np.arange(n))
-        assert seen == [(size, (1,), 3.0) for size in parts]
 
 
 def test_rules_keep_their_name_and_text():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from xpnet.backend import get_backend
+from xpnet.backend import blocks, get_backend
 from xpnet.layers import Dense, Dropout, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.model import Model
@@ -468,7 +468,10 @@ def test_blocks_change_nothing(name, monkeypatch):
         return model.params
 
     whole = end()
-    monkeypatch.setattr(elementwise_module, "BLOCK", 7)
+    monkeypatch.setattr(elementwise_module, "SMALL", 0)
+    for limit in ("LARGE", "MANY"):
+        monkeypatch.setattr(blocks, limit, 0)
+    monkeypatch.setattr(blocks, "BLOCK", 7)
     np.testing.assert_array_equal(end(), whole)
 
 

@@ -5,6 +5,7 @@ text's, so the results have the same bits. Large arrays are shared out to as man
 """
 
 import contextlib
+import contextvars
 import functools
 import math
 import os
@@ -36,6 +37,10 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads() - 1, thread_name_prefix="xpnet")
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)   # threads do not come with a fork
+
+
 def shared_out(run: Callable[..., None], total: int, step: int, size: int, *args: Any) -> None:
     """run(start, stop, *args) over all of `total`, in parts that begin at multiples of step; size: elements in all."""
     parts = min(threads(), size // THREADED, -(-total // step))
@@ -43,7 +48,8 @@ def shared_out(run: Callable[..., None], total: int, step: int, size: int, *args
         run(0, total, *args)
         return
     each = -(-(-(-total // step)) // parts) * step
-    waiting = [_pool().submit(run, i * each, min((i + 1) * each, total), *args) for i in range(1, parts) if i * each < total]
+    waiting = [_pool().submit(contextvars.copy_context().run, run, i * each, min((i + 1) * each, total), *args)   # with NumPy's errstate
+               for i in range(1, parts) if i * each < total]
     run(0, min(each, total), *args)
     for w in waiting:
         w.result()
@@ -249,7 +255,7 @@ def _written(trace: Trace, plan: Plan, args: tuple[Any, ...], step: int) -> Call
         release(source, n.index)
         names[n.index] = to = take(n)
         scope[f"f_{source.name}"] = ufunc(source.name)
-        body.append(f"f_{source.name}({', '.join([*given, to])})")
+        body.append(f"f_{source.name}({', '.join(given)}, out={to})")
     body += [f"copyto(b{i}, {names[n.index]})" for i, n in late.items()]
 
     parameters = [f"a{i}" for i in range(len(args))] + [f"w{k}" for k in range(len(trace.results))]

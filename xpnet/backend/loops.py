@@ -45,8 +45,8 @@ def is_exact(trace: Trace) -> bool:
 
 
 def as_loop(trace: Trace, args: tuple[Any, ...]) -> Callable[..., Any]:
-    """The rule as a function of such arguments: arrays of one shape and order; or of a shape, with vectors beside that are a row or a column
-    of it; and numbers.
+    """The rule as a function of such arguments: numbers, and arrays of one shape and order, or of one shape beside vectors that are a row
+    or a column of it.
     """
     plan = Plan(args)
     kinds = [_kind(a, plan) for a in args]

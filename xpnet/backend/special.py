@@ -1,5 +1,7 @@
 """Special functions that the Array API standard lacks."""
 
+import functools
+import importlib
 import math
 from typing import Any
 
@@ -9,13 +11,12 @@ Array = Any
 
 
 def _numpy_erf() -> Any:
-    import array_api_compat.numpy as xp
-
+    xp: Any = importlib.import_module("array_api_compat.numpy")
+    wide: Any
     try:
-        from scipy.special import erf as wide
+        wide = importlib.import_module("scipy.special").erf
     except ImportError:                                   # the core needs NumPy only
-        def wide(x: Array) -> Array:
-            return erf_plain(xp, x)
+        wide = functools.partial(erf_plain, xp)
 
     return lambda x: erf_single(xp, x) if x.dtype == xp.float32 else wide(x)
 
@@ -38,7 +39,7 @@ _found: dict[Any, Any] = {}
 
 def erf(xp: Any, x: Array) -> Array:
     """erf(x) = 2/√π ∫₀ˣ exp(-s²) ds, elementwise; the library's own function where it has one that is fast."""
-    f = _found.get(xp)
+    f: Any = _found.get(xp)
     if f is None:
         find = _FIND.get(kind(xp))
         if find is None:
@@ -79,8 +80,8 @@ def erf_plain(xp: Any, x: Array) -> Array:
     return xp.sign(x) * xp.where(a < 1.0, inner, outer)
 
 
-# erf(x)/x as a quotient of polynomials in x² on |x| ≤ 3.925, from where on erf(x) is 1 in float32: least squares at Chebyshev points, weighted
-# anew until the relative errors are even (1.9e-8 at most).
+# erf(x)/x as a quotient of polynomials in x² on |x| ≤ 3.925, from where on erf(x) is 1 in float32: least squares at Chebyshev points,
+# weighted anew until the relative errors are even (1.9e-8 at most).
 _P = (2.046024042541845e-06, 2.848445789304856e-04, 3.772586862454197e-03, 5.2769412645879366e-02, 1.905945838698345e-01, 1.128379145760898)
 _Q = (3.804779432870951e-05, 1.1638670823196184e-03, 1.498327144160222e-02, 1.1418306841671737e-01, 5.022427824003789e-01, 1.0)
 

@@ -13,7 +13,8 @@ from .special import erf_single
 
 UFUNCS = {"abs": "absolute", "pow": "power", "bitwise_left_shift": "left_shift", "bitwise_right_shift": "right_shift",
           "bitwise_invert": "invert", "remainder": "remainder"}
-NUMBERS = {"add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv, "negative": operator.neg}
+NUMBERS: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv, "negative": operator.neg}
 MOST = 200                                                # operations: a formula has no loop
 
 

@@ -19,10 +19,14 @@ Array = Any
 
 
 class Activation(HasRules, Layer):
-    """y = f(x), dx = dy · f'(x). A subclass writes `f` and `df`, and gets the layer, its fused form and the form with a bias."""
+    """y = f(x), dx = dy · f'(x). A subclass writes `f` and `df`, and gets the layer, its fused form and the form with a bias.
+
+    Where f and f' share most of their work, it writes `with_slope` too: in training f' is then computed beside f, and kept in x's place.
+    """
 
     keeps_features = True
     saves = "input"                                       # what df is written in: "input" (x) or "output" (y)
+    shares = False                                        # whether there is a `with_slope`
     kinks: tuple[float, ...] = ()                         # where f has no derivative
 
     def f(self, xp: Any, x: Array) -> Array:
@@ -31,6 +35,10 @@ class Activation(HasRules, Layer):
 
     def df(self, xp: Any, dy: Array, s: Array) -> Array:
         """dy · f'(x), from s = x or y as `saves` says."""
+        raise NotImplementedError
+
+    def with_slope(self, xp: Any, x: Array) -> tuple[Array, Array]:
+        """f(x) and f'(x)."""
         raise NotImplementedError
 
     @functools.cached_property
@@ -61,15 +69,43 @@ class Activation(HasRules, Layer):
         rule.__name__ = f"{type(self).__name__.lower()}_backward"
         return Rule(rule)
 
-    def forward(self, params: dict[str, Any], x: Array, ctx: Context) -> tuple[Array, Backward]:
-        xp = ctx.xp
-        y = self.rule(xp, x)
+    @functools.cached_property
+    def slope_rule(self) -> Rule:
+        """f and f' as one rule."""
+        def rule(xp: Any, x: Array) -> tuple[Array, Array]:
+            return self.with_slope(xp, x)
+
+        rule.__name__ = f"{type(self).__name__.lower()}_slope"
+        return Rule(rule)
+
+    @functools.cached_property
+    def bias_slope_rule(self) -> Rule:
+        """z += b, then f(z) and f'(z), as one rule."""
+        def rule(xp: Any, z: Array, b: Array) -> tuple[Array, Array]:
+            z += b
+            return self.with_slope(xp, z)
+
+        rule.__name__ = f"bias_{type(self).__name__.lower()}_slope"
+        return Rule(rule)
+
+    def run(self, xp: Any, x: Array, training: bool, b: Array | None = None) -> tuple[Array, Backward]:
+        """y = f(x), or y = f(x + b), which leaves x + b in x, the caller's own; and its backward."""
+        given = (x,) if b is None else (x, b)
+        if self.shares and training:
+            y, slope = (self.slope_rule if b is None else self.bias_slope_rule)(xp, *given)
+        else:
+            y, slope = (self.rule if b is None else self.bias_rule)(xp, *given), None
         s = x if self.saves == "input" else y
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
-            return (self.backward_rule(xp, dy, s) if input_grad else None), {}
+            if not input_grad:
+                return None, {}
+            return (self.backward_rule(xp, dy, s) if slope is None else dy * slope), {}
 
         return y, backward
+
+    def forward(self, params: dict[str, Any], x: Array, ctx: Context) -> tuple[Array, Backward]:
+        return self.run(ctx.xp, x, ctx.training)
 
 
 class Identity(Activation):
@@ -241,12 +277,17 @@ class SiLU(Activation):
     Elfwing, Uchibe & Doya (2018); also called swish.
     """
 
+    shares = True
+
     def f(self, xp: Any, x: Array) -> Array:
         return x * sigmoid(xp, x)
 
     def df(self, xp: Any, dy: Array, x: Array) -> Array:
+        return dy * self.with_slope(xp, x)[1]
+
+    def with_slope(self, xp: Any, x: Array) -> tuple[Array, Array]:
         s = sigmoid(xp, x)
-        return dy * (s * (1.0 + x * (1.0 - s)))
+        return x * s, s * (1.0 + x * (1.0 - s))
 
 
 class GELU(Activation):
@@ -257,6 +298,8 @@ class GELU(Activation):
     Hendrycks & Gimpel (2016).
     """
 
+    shares = True
+
     def __init__(self, approximate: str = "none"):
         if approximate not in ("none", "tanh"):
             raise unknown("GELU approximation", approximate, ("none", "tanh"))
@@ -264,15 +307,20 @@ class GELU(Activation):
 
     def f(self, xp: Any, x: Array) -> Array:
         if self.approximate == "none":
-            return (0.5 * x) * (1.0 + erf(xp, x * (1.0 / SQRT_2)))
-        return (0.5 * x) * (1.0 + xp.tanh(_ROOT_2_OVER_PI * (x + 0.044715 * (x * x * x))))
+            return x * (0.5 * (1.0 + erf(xp, x * (1.0 / SQRT_2))))
+        return x * (0.5 * (1.0 + xp.tanh(_ROOT_2_OVER_PI * (x + 0.044715 * (x * x * x)))))
 
     def df(self, xp: Any, dy: Array, x: Array) -> Array:
+        return dy * self.with_slope(xp, x)[1]
+
+    def with_slope(self, xp: Any, x: Array) -> tuple[Array, Array]:
         if self.approximate == "none":
+            cdf = 0.5 * (1.0 + erf(xp, x * (1.0 / SQRT_2)))
             bounded = xp.minimum(xp.maximum(x, -40.0), 40.0)   # φ is 0 there, and x² stays finite
-            return dy * (0.5 * (1.0 + erf(xp, x * (1.0 / SQRT_2))) + x * (xp.exp(-0.5 * (bounded * bounded)) * (1.0 / SQRT_2_PI)))
+            return x * cdf, cdf + x * (xp.exp(-0.5 * (bounded * bounded)) * (1.0 / SQRT_2_PI))
         t = xp.tanh(_ROOT_2_OVER_PI * (x + 0.044715 * (x * x * x)))
-        return dy * (0.5 * (1.0 + t) + (0.5 * x) * ((1.0 - t * t) * (_ROOT_2_OVER_PI * (1.0 + 3 * 0.044715 * (x * x)))))
+        cdf = 0.5 * (1.0 + t)
+        return x * cdf, cdf + (0.5 * x) * ((1.0 - t * t) * (_ROOT_2_OVER_PI * (1.0 + 3 * 0.044715 * (x * x))))
 
     def __repr__(self) -> str:
         return "GELU()" if self.approximate == "none" else "GELU('tanh')"

@@ -9,7 +9,6 @@ from ..backend.windows import crop, pad, positions, windows, windows_adjoint
 from ..errors import LayerError, unknown, whole
 from ..layer import Backward, Context, Layer, Param, takes
 from .activations import Activation, get_activation
-from .dense import bias_activation
 
 Array = Any
 Shape = tuple[int, ...]
@@ -83,7 +82,7 @@ class Convolution(Windowed):
         back: Any = None
         if fused:
             assert isinstance(f, Activation)
-            z, back = bias_activation(f, z, params["b"][:, None], xp)
+            z, back = f.run(xp, z, ctx.training, params["b"][:, None])
         elif self.b is not None:
             z += params["b"][:, None]                     # in place: z was made here
         y = outside(xp, xp.reshape(z, (self.out_channels, *out, x.shape[0])))

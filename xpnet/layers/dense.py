@@ -53,7 +53,7 @@ class Dense(Layer):
         f = self.activation
         back: Any = None
         if isinstance(f, Activation) and self.b is not None:
-            y, back = bias_activation(f, z, params["b"], xp)
+            y, back = f.run(xp, z, ctx.training, params["b"])
         else:
             if self.b is not None:
                 z += params["b"]                          # in place: z was made here
@@ -78,14 +78,3 @@ class Dense(Layer):
     def __repr__(self) -> str:
         f = "" if self.activation is None else f", {self.activation!r}"
         return f"Dense({self.in_features}, {self.out_features}{f}{'' if self.b is not None else ', bias=False'})"
-
-
-def bias_activation(f: Activation, z: Array, b: Array, xp: Any) -> tuple[Array, Backward]:
-    """y = f(z + b) as one rule, which also leaves z + b in z, and its backward: what `activation=` makes of two layers."""
-    y = f.bias_rule(xp, z, b)
-    s = z if f.saves == "input" else y
-
-    def backward(dy: Array) -> tuple[Array, dict[str, Any]]:
-        return f.backward_rule(xp, dy, s), {}
-
-    return y, backward
