@@ -29,11 +29,15 @@ from xpnet.backend import (
     kind,
     namespace,
     sum_of,
+    sum_outer,
 )
 from xpnet.backend.random import _mix64
 from xpnet.backend.scatter import index_add_plain
 from xpnet.backend.special import erf_plain
 from xpnet.errors import BackendError
+from xpnet.layer import Layer
+from xpnet.layers import Dense
+from xpnet.model import Model
 from xpnet.optim import adaptive, base, clipping, sgd
 
 elementwise_module = sys.modules["xpnet.backend.elementwise"]   # the package's attribute of that name is the decorator
@@ -490,6 +494,46 @@ def test_a_wrong_argument_is_the_callers_error_and_no_fall_back(cupy):
         add_rule(cupy.xp, cupy.asarray(np.ones(3)), cupy.asarray(np.ones(4)))
     assert not add_rule.fell_back
     assert_close(add_rule(cupy.xp, cupy.asarray(np.ones(3)), cupy.asarray(np.ones(3))), 2 * np.ones(3), cupy)
+
+
+@pytest.mark.parametrize("shapes", [((1, 100), (1, 90)), ((1, 3), (1, 2)), ((7, 100), (7, 90)), ((1, 5000), (1, 1))])
+def test_sum_outer_is_the_product(shapes, backend, dtype):
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(s) for s in shapes)
+    found = sum_outer(backend.xp, backend.asarray(a, dtype), backend.asarray(b, dtype))
+    assert_close(found, a.T @ b, backend, dtype=dtype)
+
+
+def test_the_gradient_of_weights_is_written_where_it_belongs_once():
+    """A layer that runs twice in one pass adds a second array to the first, and the two must not be one."""
+    class Twice(Layer):
+        def __init__(self):
+            self.inner = Dense(80, 70)
+
+        def children(self):
+            return {"inner": self.inner}
+
+        def forward(self, params, x, ctx):
+            (y, one), (z, two) = (ctx.forward("inner", self.inner, params, v) for v in (x, 2.0 * x))
+
+            def backward(dy, input_grad=True):
+                (dx, g), (dz, h) = one(dy, input_grad), two(dy, input_grad)
+                found.append((g["W"], h["W"]))
+                return (dx + 2.0 * dz if input_grad else None), {"inner": {k: g[k] + h[k] for k in "Wb"} | {"activation": {}}}
+
+            return y + z, backward
+
+    found = []
+    model = Model(Twice())
+    x, dy = np.ones((6, 80), "float32"), np.ones((6, 70), "float32")
+    for _ in range(2):
+        _, backward = model.forward(x)
+        grads = backward(dy)
+        np.testing.assert_array_equal(model.get_grad("inner.W"), np.full((80, 70), 18.0))
+    first, second = found[-1]
+    assert np.may_share_memory(first, grads) and not np.may_share_memory(second, grads)
+    _, backward = model.net(x)
+    assert not np.may_share_memory(backward(dy)[1]["inner"]["W"], grads)   # a lone layer writes nowhere but into arrays of its own
 
 
 def test_sum_of_is_the_sum(backend, dtype):

@@ -297,9 +297,10 @@ def test_every_rule_is_one_launch_and_equals_its_text(dtype, monkeypatch):
             for _ in range(2):
                 layer_step(name, dtype)()
         for make in ACTIVATIONS.values():                 # each with a bias too, as Dense(activation=) has it
-            model = Model(Dense(5, 5, make()), "cupy", dtype)
-            y, backward = model.forward(normal((4, 5), dtype))
-            backward(y)
+            for net in (make(), Dense(5, 5, make())):     # and in inference, where no slope is kept
+                for training in (True, False):
+                    y, backward = Model(net, "cupy", dtype).forward(normal((4, 5), dtype), training)
+                    backward(y, input_grad=True)
         for name in LOSSES:
             loss_step(name, False, dtype)()
             loss_step(name, True, dtype)()
@@ -316,7 +317,7 @@ def test_every_rule_is_one_launch_and_equals_its_text(dtype, monkeypatch):
     missing = {r.__name__ for r in rules() - seen} - ELSEWHERE - ({"unscale_rule", "scale_rule", "keep_rule"} if dtype == "float64" else set())
     assert not missing, f"no step ran {sorted(missing)}"
     names = {r.__name__ for r in seen}
-    assert {f"{a}{b}{c}" for a, b, c in [("", "gelu", ""), ("bias_", "gelu", ""), ("", "gelu", "_backward"), ("", "huber", "")]} <= names
+    assert {"gelu", "gelu_slope", "bias_gelu", "bias_gelu_slope", "gelu_backward", "huber"} <= names
 
 
 # fit: the order of an epoch goes up, the loss comes down, and nothing else.

@@ -213,7 +213,7 @@ def dry_model(model: Any, trace: Trace) -> Any:
     dry.mixed = None if model.mixed is None else Mixed(dry.backend, model.layout.size)
     dry._layers_xp = abstract if dry.mixed is None else dry.mixed.layers_xp
     dry._views = model.layout.views(abstract, dry.params if dry.mixed is None else dry.mixed.half)
-    write = model.layout.writer(abstract, dry.grads)
+    write = model.layout.writer(model.layout.parts(abstract, dry.grads))
 
     def traced_write(grads: dict[str, Any]) -> None:
         with trace.part("gradients"):

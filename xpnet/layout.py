@@ -63,9 +63,13 @@ class Layout:
             flat[slot.start:slot.stop] = np.reshape(draw(slot.param, seed, i), (-1,))
         return flat
 
+    def parts(self, xp: Any, flat: Array) -> dict[Slot, Array]:
+        """Each parameter's part of a vector, in its shape."""
+        return {slot: xp.reshape(flat[slot.start:slot.stop], slot.param.shape) for slot in self.slots}
+
     def views(self, xp: Any, flat: Array) -> dict[str, Any]:
         """The parameters as views of the vector, nested by name: made once, since the vector is never reallocated."""
-        made = {slot: xp.reshape(flat[slot.start:slot.stop], slot.param.shape) for slot in self.slots}
+        made = self.parts(xp, flat)
         tree: dict[str, Any] = {}
         for path in self._layers:                         # a layer without parameters finds its empty place too
             _place(tree, path, {})
@@ -73,13 +77,12 @@ class Layout:
             _place(tree, path, made[slot])
         return tree
 
-    def writer(self, xp: Any, flat: Array) -> Any:
-        """A function that copies nested gradients into the vector: the first of a shared parameter is assigned, others add."""
+    def writer(self, parts: dict[Slot, Array]) -> Any:
+        """A function that copies nested gradients into the parts of a vector: the first of a shared parameter is assigned, others add."""
         seen: set[Slot] = set()
         moves = []
         for path, slot in self.by_path.items():
-            target = xp.reshape(flat[slot.start:slot.stop], slot.param.shape)
-            moves.append((tuple(path.split(".")), target, slot in seen))
+            moves.append((tuple(path.split(".")), parts[slot], slot in seen))
             seen.add(slot)
         checked = False
 
@@ -94,7 +97,7 @@ class Layout:
                     g = g[k]
                 if add:
                     target += g
-                else:
+                elif g is not target:
                     target[...] = g
 
         return write

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Backend, Random, get_backend
+from .backend.products import SMALL, Placed
 from .errors import LayerError, unknown, whole
 from .layer import Buffer, Context, Layer, walk_buffers
 from .layout import Layout
@@ -60,7 +61,17 @@ class Model:
         self._layers_xp = self.xp if self.mixed is None else self.mixed.layers_xp
         # What layers see of the parameters: views, made once, since the vectors are never reallocated.
         self._views = self.layout.views(self.xp, self.params if self.mixed is None else self.mixed.half)
-        self._write = self.layout.writer(self.xp, self.grads)
+        parts = self.layout.parts(self.xp, self.grads)
+        self._write = self.layout.writer(parts)
+        self._places = {} if self.backend.kind != "numpy" or self.mixed is not None else {
+            id(self._view(slot.paths[0])): part for slot, part in parts.items() if len(slot.paths) == 1 and slot.stop - slot.start > SMALL}
+
+    def _view(self, path: str) -> Array:
+        """What the layers see of a parameter."""
+        found: Any = self._views
+        for name in path.split("."):
+            found = found[name]
+        return found
 
     def _has_dtype(self, dtype: str) -> bool:
         try:
@@ -144,7 +155,11 @@ class Model:
             with self.backend:
                 if self.mixed is not None:
                     dy = self.mixed.lift(dy)
-                dx, grads = back(dy, input_grad)
+                if self._places:
+                    with Placed(self._places):
+                        dx, grads = back(dy, input_grad)
+                else:
+                    dx, grads = back(dy, input_grad)
                 self._write(grads)
                 if self.mixed is not None:
                     self.mixed.unscale(self.grads)

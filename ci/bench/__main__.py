@@ -3,9 +3,9 @@
     .venv-test/bin/python ci/bench [--workloads W2 W3] [--peers torch jax] [--threads 1 2] [--rounds 40] [--quick] [--json FILE]
 
 Each peer is a process of its own with the same initial weights and the same batches, and all must compute the same losses. After 2,000
-steps of warm-up (Adam's moments of dead units have decayed by then) the parent asks for bursts of steps in random order, and takes the
-ratio to PyTorch eager's time round by round: these ratios hold when the machine's speed drifts. With one thread all peers run on the same
-core, in turn. Peers that are not installed are left out.
+steps of warm-up (400 for the two largest; Adam's moments of dead units have decayed by then) the parent asks for bursts of steps in random
+order, and takes the ratio to PyTorch eager's time round by round: these ratios hold when the machine's speed drifts. With one thread all
+peers run on the same core, in turn. Peers that are not installed are left out.
 
 --quick compares xpnet with PyTorch eager alone, and the ratios with those of the committed table, ci/bench/results.json: what got worse by
 more than its noise is said. It is no test, and its exit status says nothing of speed.
@@ -25,18 +25,16 @@ import sys
 import time
 
 import floor
-from peers import NAMES, NOTES
+from peers import ENVIRONMENT, NAMES, NEEDS, NOTES
 from workloads import BATCHES, WORKLOADS
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results.json"
-WARMUP, CHECKED = 2000, BATCHES
+CHECKED = BATCHES
 
 
 def serve(peer, name, threads, warmup):
     """A peer's process: what it is and the losses of its first steps, the warm-up, then a time for each line read."""
-    if threads == 1 and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})   # the same core for every peer: cores of shared machines differ
     from workloads import data
 
     w = WORKLOADS[name]
@@ -63,6 +61,10 @@ def serve(peer, name, threads, warmup):
     while done < warmup:
         step(done)
         done += stride
+    if threads == 1 and hasattr(os, "sched_setaffinity"):
+        core = {max(os.sched_getaffinity(0))}             # the same core for every peer: cores of shared machines differ
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), core)
     print(flush=True)
     steps = -(-w.burst // stride)
     for _ in sys.stdin:
@@ -80,7 +82,7 @@ class Worker:
     def __init__(self, peer, workload, threads, warmup):
         environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
         environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
-        environment |= {"PYTHONWARNINGS": "ignore"}
+        environment |= {"PYTHONWARNINGS": "ignore", **ENVIRONMENT.get(peer, {})}
         if threads == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         self.process = subprocess.Popen([sys.executable, HERE, "--serve", peer, workload, str(threads), str(warmup)], text=True,
@@ -89,9 +91,11 @@ class Worker:
         self.about = json.loads(line) if line else {"missing": "its process failed"}
         self.times = []
 
-    def ask(self):
+    def go(self):
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
+
+    def answer(self):
         line = self.process.stdout.readline()
         return float(line) if line.strip() else None
 
@@ -108,11 +112,14 @@ def compare(name, peers, threads, rounds, warmup):
     for peer in [p for p, w in workers.items() if "missing" in w.about]:
         workers.pop(peer).end()
     check_losses(name, {peer: (w.about["losses"], w.about["tolerance"]) for peer, w in workers.items()})
+    for w in workers.values():                            # they warm up beside each other, and are timed one by one
+        w.go()
     for w in workers.values():
-        w.ask()
+        w.answer()
     for _ in range(rounds):
         for w in random.sample(list(workers.values()), len(workers)):
-            w.times.append(w.ask())
+            w.go()
+            w.times.append(w.answer())
     row = {"workload": name, "threads": threads, "rounds": rounds, "peers": {}}
     for peer, w in workers.items():
         ratios = sorted(a / b for a, b in zip(w.times, workers["torch"].times)) if "torch" in workers else []
@@ -147,7 +154,7 @@ def table(rows, peers):
                 cells.append("")
             elif p == "torch":
                 cells.append(f"{v['us']:.0f}")
-            elif p == "xpnet":
+            elif p.startswith("xpnet"):
                 cells.append(f"**{v['ratio']:.2f}** ({v['quartiles'][0]:.2f} - {v['quartiles'][1]:.2f})")
             else:
                 cells.append(f"{v['ratio']:.2f}")
@@ -191,7 +198,7 @@ def main():
     parser.add_argument("--peers", nargs="+", default=list(NAMES), choices=list(NAMES), help="beside xpnet and torch")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="threads of BLAS and of the peers")
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--warmup", type=int, default=WARMUP, help="steps before the first time")
+    parser.add_argument("--warmup", type=int, help="steps before the first time, instead of 2,000 (W4 and W8: 400)")
     parser.add_argument("--quick", action="store_true", help="PyTorch eager alone, fewer rounds, compared with the committed table")
     parser.add_argument("--json", help="write the results to this file too")
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
@@ -199,18 +206,19 @@ def main():
     if args.serve:
         peer, name, threads, warmup = args.serve
         return serve(peer, name, int(threads), int(warmup))
-    peers = ["xpnet", "torch"] if args.quick else list(dict.fromkeys(["xpnet", "torch", *args.peers]))
-    peers = [p for p in peers if importlib.util.find_spec(MODULES[NAMES[p][0]])]
+    peers = ["xpnet", "torch"] if args.quick else list(dict.fromkeys(["xpnet", "xpnet numba", "torch", *args.peers]))
+    peers = [p for p in peers if importlib.util.find_spec(NEEDS[NAMES[p][0]]) and (p != "xpnet numba" or importlib.util.find_spec("numba"))]
     rounds = min(args.rounds, 15) if args.quick else args.rounds
     about = machine()
-    print(", ".join(f"{k} {v}" for k, v in about.items()) + f"; {rounds} rounds after {args.warmup} steps\n", flush=True)
+    print(", ".join(f"{k} {v}" for k, v in about.items()) + f"; {rounds} rounds\n", flush=True)
     rows = []
     for threads in args.threads:
         rates = floor.rates(threads)
         print(f"{threads} thread(s): {rates['gemm'] / 1e9:.0f} GFLOP/s in matrix products, {rates['bytes'] / 1e9:.1f} GB/s", flush=True)
         for name in args.workloads:
-            row = compare(name, peers, threads, rounds, args.warmup) | {"what": WORKLOADS[name].what, "batch": WORKLOADS[name].batch}
-            row["floor_us"] = 1e6 * floor.seconds(WORKLOADS[name], rates)
+            w = WORKLOADS[name]
+            row = compare(name, peers, threads, rounds, args.warmup or w.warmup) | {"what": w.what, "batch": w.batch}
+            row["floor_us"] = 1e6 * floor.seconds(w, rates)
             rows.append(row)
             print("\n".join([*(table(rows[:1], peers).split("\n")[:2] if len(rows) == 1 else []), table([row], peers).split("\n")[-1]]),
                   flush=True)
@@ -226,9 +234,6 @@ def main():
         pathlib.Path(args.json).write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     return None
 
-
-MODULES = {"stock": "xpnet", "torch_eager": "torch", "jax_jit": "jax", "sklearn_mlp": "sklearn", "thinc_chain": "thinc",
-           "autograd_hips": "autograd"}
 
 if __name__ == "__main__":
     main()

@@ -24,17 +24,18 @@ class Workload:
     optimizer: str = "adam"
     train: bool = True
     labels: int = 509                                     # sets of labels, times BATCHES
+    warmup: int = 2000                                    # steps before the first time
 
 
 WORKLOADS = {
     "W1": Workload("2-8-1 tanh, BCE on logits, SGD", "dense", 4, 400, (2, 8, 1), "tanh", "binary", "sgd"),
     "W2": Workload("64-128-64-10 ReLU, softmax-CE, Adam", "dense", 32, 150, (64, 128, 64, 10)),
     "W3": Workload("784-256-128-10, Adam", "dense", 128, 20, (784, 256, 128, 10)),
-    "W4": Workload("784-2048-2048-10, Adam", "dense", 512, 1, (784, 2048, 2048, 10), labels=31),
+    "W4": Workload("784-2048-2048-10, Adam", "dense", 512, 1, (784, 2048, 2048, 10), labels=31, warmup=400),
     "W5": Workload("8-64-64-1 tanh, MSE, momentum", "dense", 64, 200, (8, 64, 64, 1), "tanh", "mse", "momentum"),
     "W6": Workload("conv3x3(16) pool2 conv3x3(32) pool2 dense 10, Adam", "cnn", 64, 3),
     "W7": Workload("LSTM, 50 steps, 32 to 128, last state to 10, Adam", "lstm", 32, 2),
-    "W8": Workload("transformer, 4 blocks, d 128, 4 heads, context 64, AdamW", "transformer", 16, 1, labels=7),
+    "W8": Workload("transformer, 4 blocks, d 128, 4 heads, context 64, AdamW", "transformer", 16, 1, labels=7, warmup=400),
     "W9a": Workload("forward of W3", "dense", 1, 2000, (784, 256, 128, 10), train=False),
     "W9b": Workload("forward of W3", "dense", 128, 60, (784, 256, 128, 10), train=False),
     "W9c": Workload("forward of W3", "dense", 10000, 1, (784, 256, 128, 10), train=False),

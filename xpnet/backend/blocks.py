@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from .elementwise import LARGE, worth
 from .tracing import NUMBERS, Node, NotTraceable, Trace, ufunc
 
 BLOCK = 64 * 1024                                         # elements; 4 float32 operands of a block fill a 1 MiB L2
-LARGE = 32 * 1024                                         # elements that are worth blocks
 MANY = 6                                                  # operations that are worth a block
 THREADED = 4 * BLOCK                                      # elements a thread takes at least
 _SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "negative": "-"}
@@ -43,11 +43,12 @@ if hasattr(os, "register_at_fork"):
 
 def shared_out(run: Callable[..., None], total: int, step: int, size: int, *args: Any) -> None:
     """run(start, stop, *args) over all of `total`, in parts that begin at multiples of step; size: elements in all."""
-    parts = min(threads(), size // THREADED, -(-total // step))
+    steps = math.ceil(total / step)
+    parts = min(threads(), size // THREADED, steps)
     if parts < 2:
         run(0, total, *args)
         return
-    each = -(-(-(-total // step)) // parts) * step
+    each = math.ceil(steps / parts) * step
     waiting = [_pool().submit(contextvars.copy_context().run, run, i * each, min((i + 1) * each, total), *args)   # with NumPy's errstate
                for i in range(1, parts) if i * each < total]
     run(0, min(each, total), *args)
@@ -55,7 +56,7 @@ def shared_out(run: Callable[..., None], total: int, step: int, size: int, *args
         w.result()
 
 
-def best(plain: Callable[..., Any], text: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+def fastest(plain: Callable[..., Any], text: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
     """The fastest way to run a rule on arguments such as these, which may be its text as it stands."""
     try:
         trace = Trace(text, tuple(a.dtype if isinstance(a, np.ndarray) else type(a) for a in args))
@@ -75,7 +76,7 @@ class Growing:
     """A rule that becomes a compiled loop when it has done so much work that this pays (loops.py)."""
 
     def __init__(self, run: Callable[..., Any], trace: Trace, args: tuple[Any, ...]):
-        from .loops import is_exact, worth
+        from .loops import is_exact
 
         self.run, self.trace = run, trace
         self.left = worth() if is_exact(trace) else math.inf

@@ -10,6 +10,9 @@ rule into one kernel (`cupy.fuse`). Anything else runs the text as it stands.
 """
 
 import functools
+import importlib.util
+import math
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +21,9 @@ import numpy as np
 
 from .registry import kind
 
-SMALL = 8 * 1024                                          # elements: below that the calls cost more than what they do
+SMALL = 8 * 1024                                          # elements: below that the calls cost more than what they do,
+LARGE = 32 * 1024                                         # and without numba below that
+WORTH = 1.5e9                                             # operations on elements: 0.4 s of work, about what numba's start costs
 
 
 def elementwise(text: Any = None, *, inplace: bool = False) -> Any:
@@ -45,7 +50,7 @@ class Rule:
     def _runner(self, xp: Any) -> Callable[..., Any]:
         plain = functools.partial(self.text, xp)
         if kind(xp) == "numpy":
-            return NumpyRule(plain, self.text)
+            return on_numpy(xp, self.text)
         if kind(xp) == "cupy":
             return self._fused(plain)
         if hasattr(xp, "rule"):                           # the dry run counts a rule as what it is on CuPy: one kernel
@@ -81,25 +86,38 @@ class HasRules:
         return {name: value for name, value in self.__dict__.items() if not isinstance(value, Rule)}
 
 
-class NumpyRule:
+def on_numpy(xp: Any, text: Callable[..., Any]) -> Callable[..., Any]:
     """A rule on NumPy: its text for small arrays, blocks or a compiled loop for large ones."""
+    made: dict[Any, Callable[..., Any]] = {}              # by the shapes, orders and dtypes of the arguments
+    least = SMALL if math.isfinite(worth()) else LARGE
 
-    def __init__(self, plain: Callable[..., Any], text: Callable[..., Any]):
-        self.plain, self.text = plain, text
-        self.made: dict[Any, Callable[..., Any]] = {}     # by the shapes, orders and dtypes of the arguments
-
-    def __call__(self, *args: Any) -> Any:
-        if args[0].size < SMALL:
-            return self.plain(*args)
+    def run(*args: Any) -> Any:
+        if args[0].size < least:
+            return text(xp, *args)
         key = tuple([(a.shape, a.strides, a.dtype) if isinstance(a, np.ndarray) else type(a) for a in args])
-        run = self.made.get(key)
-        if run is None:
-            if len(self.made) > 256:                      # batches of ever new shapes
-                self.made.clear()
-            from .blocks import best
+        best = made.get(key)
+        if best is None:
+            if len(made) > 256:                           # batches of ever new shapes
+                made.clear()
+            from .blocks import fastest
 
-            run = self.made[key] = best(self.plain, self.text, args)
-        return run(*args)
+            best = made[key] = fastest(functools.partial(text, xp), text, args)
+        return best(*args)
+
+    return run
+
+
+def worth() -> float:
+    """After how many operations on elements a rule is compiled: $XPNET_NUMBA=1 asks for it at once, 0 for never."""
+    given = os.environ.get("XPNET_NUMBA", "")
+    if given == "1" and not numba_is_installed():
+        raise ImportError("XPNET_NUMBA=1 asks for numba, which is not installed: pip install 'xpnet[numba]', or leave the variable out")
+    return 0.0 if given == "1" else math.inf if given == "0" or not numba_is_installed() else WORTH
+
+
+@functools.cache
+def numba_is_installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache

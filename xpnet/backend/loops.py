@@ -5,10 +5,7 @@ the dtype of each: the loop gives the bits that NumPy gives, so it does not matt
 NumPy's, whose vector code is faster. Adam's update of a million parameters takes 0.3 ms for 1.5 in blocks.
 """
 
-import functools
-import importlib.util
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +14,6 @@ import numpy as np
 from .blocks import BLOCK, Plan, numbers_once, shared_out
 from .tracing import Node, NotTraceable, Trace
 
-WORTH = 1.5e9                                             # operations on elements: 0.4 s of work, about what numba's start costs
 _BINARY = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=",
            "greater": ">", "greater_equal": ">=", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "bitwise_left_shift": "<<",
            "bitwise_right_shift": ">>"}
@@ -25,19 +21,6 @@ _WRITTEN = {"negative": "-{0}", "sqrt": "sqrt({0})", "abs": "abs({0})", "square"
             "maximum": "{0} if {0} >= {1} or {0} != {0} else {1}", "minimum": "{0} if {0} <= {1} or {0} != {0} else {1}",
             "where": "{1} if {0} else {2}", "sign": "{0} if {0} != {0} else ({0} > 0) * 1 - ({0} < 0) * 1",
             **{name: f"{{0}} {sign} {{1}}" for name, sign in _BINARY.items()}}
-
-
-def worth() -> float:
-    """After how many operations on elements a rule is compiled: $XPNET_NUMBA=1 asks for it at once, 0 for never."""
-    given = os.environ.get("XPNET_NUMBA", "")
-    if given == "1" and not installed():
-        raise ImportError("XPNET_NUMBA=1 asks for numba, which is not installed: pip install 'xpnet[numba]', or leave the variable out")
-    return 0.0 if given == "1" else math.inf if given == "0" or not installed() else WORTH
-
-
-@functools.cache
-def installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
 
 
 def is_exact(trace: Trace) -> bool:

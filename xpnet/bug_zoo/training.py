@@ -122,5 +122,5 @@ class UpdatedBeforeDeltas:
 def gradient_of_layer(model: Model, params: dict[str, Any], name: str, grads: dict[str, Any]) -> Array:
     """The vector of gradients with those of one layer, and 0 for the others."""
     vector = model.xp.zeros_like(model.params)
-    model.layout.writer(model.xp, vector)({**tree_map(model.xp.zeros_like, params), name: grads})
+    model.layout.writer(model.layout.parts(model.xp, vector))({**tree_map(model.xp.zeros_like, params), name: grads})
     return vector

@@ -80,7 +80,7 @@ class _Derivation:
         self.value, self.dy = float(value), dy
         _, grads = backward(runner.arrays(dy, self.root.y_many), True)
         collected = runner.array(np.zeros_like(self.theta))
-        model.layout.writer(runner.backend.xp, collected)(grads)
+        model.layout.writer(model.layout.parts(runner.backend.xp, collected))(grads)
         self.gradient = host(collected)
         self.naming = Naming(self.root, runner)
 

@@ -160,7 +160,7 @@ class _Check:
         """The whole: ∂L/∂θ as the layout collects it, a shared parameter moved in all its places at once, and ∂L/∂x."""
         runner, xp = self.runner, self.runner.backend.xp
         collected = runner.array(np.zeros_like(theta))
-        layout.writer(xp, collected)(grads)
+        layout.writer(layout.parts(xp, collected))(grads)
         gradient = host(collected)
         weigh = dy if evaluate is None else [np.ones(())]
         size = sum(largest(y) * float(np.linalg.norm(d)) for y, d in zip(root.y, dy))

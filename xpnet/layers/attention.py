@@ -193,7 +193,7 @@ class MultiHeadAttention(Layer):
             if cache is not None:
                 dy, dcache = dy
             dy = xp.reshape(dy, (-1, f))
-            grads = {"Wo": sum_outer(xp, joined, dy)}
+            grads = {"Wo": sum_outer(xp, joined, dy, params["Wo"])}
             if self.biases:
                 grads["bo"] = sum_of(xp, dy, axis=0)
             dq, dk, dv = back(self._heads(xp, xp.reshape(dy @ params["Wo"].T, (n, t, f)), self.kv_heads))
@@ -207,7 +207,7 @@ class MultiHeadAttention(Layer):
             dx = dm = None
             for name, d, of, time in (("q", dq, rows, t), ("k", dk, memory_rows, s), ("v", dv, memory_rows, s)):
                 d = xp.reshape(self._joined(xp, d, time), (n * time, -1))
-                grads[f"W{name}"] = sum_outer(xp, of, d)
+                grads[f"W{name}"] = sum_outer(xp, of, d, params[f"W{name}"])
                 if self.biases:
                     grads[f"b{name}"] = sum_of(xp, d, axis=0)
                 if not input_grad:

@@ -65,7 +65,7 @@ class Dense(Layer):
             dy = dy if x.ndim == 2 else xp.reshape(dy, (-1, self.out_features))
             dz, inner = (dy, {}) if back is None else back(dy)
             grads = {"activation": inner}
-            grads["W"] = sum_outer(xp, rows, dz)
+            grads["W"] = sum_outer(xp, rows, dz, W)
             if self.b is not None:
                 grads["b"] = sum_of(xp, dz, axis=0)
             if not input_grad:

@@ -83,7 +83,7 @@ class Unembedding(Layer):
 
         def backward(dz: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:
             dz = xp.reshape(dz, (-1, W.shape[0]))
-            return (xp.reshape(dz @ W, x.shape) if input_grad else None), {"W": sum_outer(xp, dz, rows)}
+            return (xp.reshape(dz @ W, x.shape) if input_grad else None), {"W": sum_outer(xp, dz, rows, W)}
 
         return z, backward
 

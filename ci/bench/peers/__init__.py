@@ -6,6 +6,7 @@ there is one, makes a number of it.
 
 NAMES = {
     "xpnet": ("stock", {}),
+    "xpnet numba": ("stock", {}),
     "torch": ("torch_eager", {}),
     "torch fused": ("torch_eager", {"fused": True}),
     "torch flush": ("torch_eager", {"flush": True}),
@@ -15,6 +16,10 @@ NAMES = {
     "thinc": ("thinc_chain", {}),
     "autograd": ("autograd_hips", {}),
 }
-NOTES = {"torch fused": "PyTorch with its fused optimizer", "torch flush": "PyTorch with denormals flushed to 0",
+ENVIRONMENT = {"xpnet": {"XPNET_NUMBA": "0"}, "xpnet numba": {"XPNET_NUMBA": "1"}}
+NEEDS = {"stock": "xpnet", "torch_eager": "torch", "jax_jit": "jax", "sklearn_mlp": "sklearn", "thinc_chain": "thinc",
+         "autograd_hips": "autograd"}
+NOTES = {"xpnet": "with NumPy alone", "xpnet numba": "xpnet where numba is installed too",
+         "torch fused": "PyTorch with its fused optimizer", "torch flush": "PyTorch with denormals flushed to 0",
          "torch compile": "torch.compile of the network and the loss", "jax": "JAX, the whole step under jit",
          "scikit-learn": "MLPClassifier and MLPRegressor, 16 steps a call of partial_fit"}
