@@ -30,6 +30,7 @@ from xpnet.backend import (
     namespace,
     sum_of,
     sum_outer,
+    times_transposed,
 )
 from xpnet.backend.random import _mix64
 from xpnet.backend.scatter import index_add_plain
@@ -502,6 +503,13 @@ def test_sum_outer_is_the_product(shapes, backend, dtype):
     a, b = (rng.standard_normal(s) for s in shapes)
     found = sum_outer(backend.xp, backend.asarray(a, dtype), backend.asarray(b, dtype))
     assert_close(found, a.T @ b, backend, dtype=dtype)
+
+
+@pytest.mark.parametrize("n, d, k", [(4, 6, 3), (1, 5, 4), (4, 6, 1), (4, 1, 1), (3, 200, 100), (3, 20_000, 1)])
+def test_times_transposed_is_the_product(n, d, k, backend, dtype):
+    rng = np.random.default_rng(0)
+    a, W = rng.standard_normal((n, k)), rng.standard_normal((d, k))
+    assert_close(times_transposed(backend.xp, backend.asarray(a, dtype), backend.asarray(W, dtype)), a @ W.T, backend, dtype=dtype)
 
 
 def test_the_gradient_of_weights_is_written_where_it_belongs_once():

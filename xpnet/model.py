@@ -115,7 +115,7 @@ class Model:
         if not self.backend.owns(x):
             host = self.backend.to_host(x)
             return self.backend.asarray(host.astype(self.dtype, copy=False) if host.dtype.kind == "f" else host)
-        if self.xp.isdtype(x.dtype, "real floating") and x.dtype != self._dtype:
+        if x.dtype != self._dtype and self.xp.isdtype(x.dtype, "real floating"):
             with self.backend:
                 return self.xp.astype(x, self._dtype)
         return x
@@ -236,15 +236,15 @@ class Model:
 
     def _batched(self, x: Any, batch_size: int | None, then: Callable[[Array], Array]) -> Any:
         xs = x if isinstance(x, tuple) else (x,)
-        on_device = all(self.backend.owns(e) for e in xs)
+        on_device = all(map(self.backend.owns, xs))
         if not on_device:
-            xs = tuple(self.backend.to_host(e) for e in xs)
-        if any(len(e.shape) < 1 for e in xs) or len({e.shape[0] for e in xs}) > 1:
+            xs = tuple(map(self.backend.to_host, xs))
+        if not all([e.shape for e in xs]) or len({e.shape[0] for e in xs}) > 1:
             raise ValueError(f"predict takes a batch of samples, got an array of shape {', '.join(str(tuple(e.shape)) for e in xs)}")
         n = xs[0].shape[0]
         if n == 0:
             raise ValueError("predict got an empty batch")
-        if all(isinstance(e, np.ndarray) for e in xs) and any(e.dtype.kind in "iu" for e in xs):   # tokens, lengths
+        if (not on_device or self.backend.kind == "numpy") and any([e.dtype.kind in "iu" for e in xs]):   # tokens, lengths
             self.net.check_values(xs if isinstance(x, tuple) else xs[0])
         size = n if batch_size is None else whole("batch_size", batch_size, 1)
 
@@ -253,11 +253,11 @@ class Model:
             if not on_device:
                 y = self.backend.to_host(y)
             # Where no layer made a new array (inference of a Dropout alone), the answer would be the caller's own x.
-            return np.array(y) if isinstance(y, np.ndarray) and any(np.may_share_memory(y, e) for e in xs) else y
+            return np.array(y) if isinstance(y, np.ndarray) and any([np.may_share_memory(y, e) for e in xs]) else y
 
         parts = []
         for start in range(0, n, size):
-            part = tuple(self.asarray(e[start:min(start + size, n), ...]) for e in xs)   # the standard asks for a stop in bounds
+            part = tuple([self.asarray(e if size >= n else e[start:min(start + size, n), ...]) for e in xs])   # a stop in bounds
             y, _ = self.forward(part if isinstance(x, tuple) else part[0], training=False)
             with self.backend:
                 parts.append(tuple(map(answer, y)) if isinstance(y, tuple) else answer(y))

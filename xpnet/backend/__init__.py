@@ -2,7 +2,7 @@
 
 from .elementwise import HasRules, Rule, elementwise
 from .graph import Recorder
-from .products import sum_outer
+from .products import sum_outer, times_transposed
 from .random import DeviceRandom, Random
 from .reduce import max_of, sum_of, sum_product, widened
 from .registry import Backend, available_backends, backend_of, get_backend, kind, namespace
@@ -10,4 +10,5 @@ from .scatter import index_add, index_add_plain
 from .special import erf
 
 __all__ = ["Backend", "DeviceRandom", "HasRules", "Random", "Recorder", "Rule", "available_backends", "backend_of", "elementwise", "erf",
-           "get_backend", "index_add", "index_add_plain", "kind", "max_of", "namespace", "sum_of", "sum_outer", "sum_product", "widened"]
+           "get_backend", "index_add", "index_add_plain", "kind", "max_of", "namespace", "sum_of", "sum_outer", "sum_product",
+           "times_transposed", "widened"]

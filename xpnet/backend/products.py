@@ -1,4 +1,4 @@
-"""The product that a weight matrix's gradient is: where a library takes it badly, and where its result belongs."""
+"""The two products of a backward pass through z = x W: where NumPy takes their shapes badly, and where a result belongs."""
 
 from contextvars import ContextVar
 from typing import Any
@@ -34,6 +34,18 @@ def with_zeros(row: Array) -> Array:
     two = np.zeros((2, row.shape[1]), row.dtype)
     two[0] = row[0]
     return two
+
+
+def times_transposed(xp: Any, a: Array, W: Array) -> Array:
+    """a Wᵀ: what comes back through a product with W.
+
+    a: (n, k)    W: (d, k)
+    On NumPy a small Wᵀ is copied first, for OpenBLAS multiplies by a transposed matrix at half the rate (32 x 64 by (128 x 64)ᵀ, float32:
+    8.7 µs for 12.8); and one column is `dot`'s, since `matmul` does not call BLAS for it (1.4 µs for 5.7).
+    """
+    if W.shape[0] * W.shape[1] > 4 * SMALL or kind(xp) != "numpy":
+        return a @ W.T
+    return np.dot(a, W.T) if W.shape[1] == 1 else a @ np.ascontiguousarray(W.T)
 
 
 class Placed:

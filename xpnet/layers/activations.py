@@ -90,11 +90,11 @@ class Activation(HasRules, Layer):
 
     def run(self, xp: Any, x: Array, training: bool, b: Array | None = None) -> tuple[Array, Backward]:
         """y = f(x), or y = f(x + b), which leaves x + b in x, the caller's own; and its backward."""
-        given = (x,) if b is None else (x, b)
+        slope = None
         if self.shares and training:
-            y, slope = (self.slope_rule if b is None else self.bias_slope_rule)(xp, *given)
+            y, slope = self.slope_rule(xp, x) if b is None else self.bias_slope_rule(xp, x, b)
         else:
-            y, slope = (self.rule if b is None else self.bias_rule)(xp, *given), None
+            y = self.rule(xp, x) if b is None else self.bias_rule(xp, x, b)
         s = x if self.saves == "input" else y
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Any, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..backend import sum_of, sum_outer
+from ..backend import sum_of, sum_outer, times_transposed
 from ..errors import LayerError, whole
 from ..layer import Backward, Context, Layer, Param, takes
 from .activations import Activation, get_activation
@@ -70,7 +70,7 @@ class Dense(Layer):
                 grads["b"] = sum_of(xp, dz, axis=0)
             if not input_grad:
                 return None, grads
-            dx = dz @ W.T
+            dx = times_transposed(xp, dz, W)
             return (dx if x.ndim == 2 else xp.reshape(dx, x.shape)), grads
 
         return (y if x.ndim == 2 else xp.reshape(y, (*x.shape[:-1], self.out_features))), backward

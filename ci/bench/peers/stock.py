@@ -61,7 +61,7 @@ def make(w, x, t, weights, threads):
     for path, name in paths.items():
         model.set_param(path, weights[name])
     if not w.train:
-        return lambda i: model.predict(x[i % len(x)], batch_size=None)
+        return lambda i: model.forward(x[i % len(x)], training=False)[0]
     loss_fn = LOSSES[w.loss]()
     optimizer = AdamW(1e-3) if w.kind == "transformer" else OPTIMIZERS[w.optimizer](RATES[w.optimizer])
 
