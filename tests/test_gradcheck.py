@@ -262,8 +262,8 @@ def test_a_shared_parameter_that_the_layout_does_not_add_is_found_end_to_end(mon
     assert right(gradient_check(net, X))
     right_writer = Layout.writer
 
-    def assigns(self, xp, flat):
-        write = right_writer(self, xp, flat)
+    def assigns(self, parts):
+        write = right_writer(self, parts)
         return lambda grads: write({**grads, "2": {"W": 0.0 * grads["2"]["W"], "b": 0.0 * grads["2"]["b"]}})
 
     monkeypatch.setattr(Layout, "writer", assigns)

@@ -239,12 +239,12 @@ class Model:
         on_device = all(map(self.backend.owns, xs))
         if not on_device:
             xs = tuple(map(self.backend.to_host, xs))
-        if not all([e.shape for e in xs]) or len({e.shape[0] for e in xs}) > 1:
+        if not all(e.shape for e in xs) or len({e.shape[0] for e in xs}) > 1:
             raise ValueError(f"predict takes a batch of samples, got an array of shape {', '.join(str(tuple(e.shape)) for e in xs)}")
         n = xs[0].shape[0]
         if n == 0:
             raise ValueError("predict got an empty batch")
-        if (not on_device or self.backend.kind == "numpy") and any([e.dtype.kind in "iu" for e in xs]):   # tokens, lengths
+        if (not on_device or self.backend.kind == "numpy") and any(e.dtype.kind in "iu" for e in xs):   # tokens, lengths
             self.net.check_values(xs if isinstance(x, tuple) else xs[0])
         size = n if batch_size is None else whole("batch_size", batch_size, 1)
 
@@ -253,7 +253,7 @@ class Model:
             if not on_device:
                 y = self.backend.to_host(y)
             # Where no layer made a new array (inference of a Dropout alone), the answer would be the caller's own x.
-            return np.array(y) if isinstance(y, np.ndarray) and any([np.may_share_memory(y, e) for e in xs]) else y
+            return np.array(y) if isinstance(y, np.ndarray) and any(np.may_share_memory(y, e) for e in xs) else y
 
         parts = []
         for start in range(0, n, size):

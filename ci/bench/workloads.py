@@ -38,7 +38,7 @@ WORKLOADS = {
     "W8": Workload("transformer, 4 blocks, d 128, 4 heads, context 64, AdamW", "transformer", 16, 1, labels=7, warmup=400),
     "W9a": Workload("forward of W3", "dense", 1, 2000, (784, 256, 128, 10), train=False),
     "W9b": Workload("forward of W3", "dense", 128, 60, (784, 256, 128, 10), train=False),
-    "W9c": Workload("forward of W3", "dense", 10000, 1, (784, 256, 128, 10), train=False),
+    "W9c": Workload("forward of W3", "dense", 10000, 1, (784, 256, 128, 10), train=False, warmup=100),
     "W10": Workload("W3's network, plain SGD", "dense", 1, 150, (784, 256, 128, 10), optimizer="sgd"),
 }
 RATES = {"sgd": 0.01, "momentum": 0.01, "adam": 1e-3, "adamw": 1e-3}

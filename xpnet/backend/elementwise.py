@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .registry import kind
+from .registry import _kinds, kind
 
 SMALL = 8 * 1024                                          # elements: below that the calls cost more than what they do,
 LARGE = 32 * 1024                                         # and without numba below that
@@ -90,6 +90,7 @@ def on_numpy(xp: Any, text: Callable[..., Any]) -> Callable[..., Any]:
     """A rule on NumPy: its text for small arrays, blocks or a compiled loop for large ones."""
     made: dict[Any, Callable[..., Any]] = {}              # by the shapes, orders and dtypes of the arguments
     least = SMALL if math.isfinite(worth()) else LARGE
+    xp = direct(xp)
 
     def run(*args: Any) -> Any:
         if args[0].size < least:
@@ -105,6 +106,29 @@ def on_numpy(xp: Any, text: Callable[..., Any]) -> Callable[..., Any]:
         return best(*args)
 
     return run
+
+
+class Direct:
+    """NumPy's namespace as a rule's text sees it: without the layer around `astype`."""
+
+    def __init__(self, xp: Any):
+        self._xp = xp
+        _kinds[self] = "numpy"
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._xp, name)
+        setattr(self, name, found)
+        return found
+
+    @staticmethod
+    def astype(x: Any, dtype: Any) -> Any:
+        return x.astype(dtype)
+
+
+@functools.cache
+def direct(xp: Any) -> Direct:
+    """One for each namespace."""
+    return Direct(xp)
 
 
 def worth() -> float:
@@ -124,8 +148,6 @@ def numba_is_installed() -> bool:
 def _fusing() -> Any:
     """CuPy's namespace as a fused function sees it: the standard's names on CuPy's tracing objects."""
     import cupy
-
-    from .registry import _kinds
 
     class Fusing:
         @staticmethod

@@ -114,6 +114,8 @@ class Loss:
 
     def scale(self, xp: Any, n: int, k: int, weights: Array | None) -> Any:
         """The factor of each sample's loss: a number, or with sample weights an array (n,)."""
+        if weights is None and self.reduction == "mean":
+            return 1.0 / (n * k)
         factor = 0.5 if self.reduction.startswith("half_") else 1.0
         kind = self.reduction.removeprefix("half_")
         outputs = k if kind == "mean" else 1

@@ -95,7 +95,7 @@ class SoftmaxCrossEntropy(ClassLoss):
 
     def _counts_apart(self, y: Array, t: Array) -> bool:
         """Do samples count in the mean with a weight of their class, 0 for one that is ignored?"""
-        return self.takes_classes(y, t) and (self.class_weights is not None or self.ignore_index is not None)
+        return (self.class_weights is not None or self.ignore_index is not None) and self.takes_classes(y, t)
 
     def _of_sample(self, xp: Any, z: Array, t: Array, weights: Array | None) -> Array:
         """w v of each sample's class, (n, ..., 1); 0 where it is ignored."""
@@ -124,7 +124,7 @@ class SoftmaxCrossEntropy(ClassLoss):
         z_shifted, e = _shifted_exp(xp, z, max_of(xp, z, axis=-1, keepdims=True))
         total = sum_of(xp, e, axis=-1, keepdims=True)
         classes = t.ndim < z.ndim
-        if classes and self.reduction.endswith("mean") and self._counts_apart(z, t):   # divide by Σ w v of each sample's class, not by Σ w
+        if classes and self._counts_apart(z, t) and self.reduction.endswith("mean"):   # divide by Σ w v of each sample's class, not by Σ w
             w = xp.sum(weights) * math.prod(z.shape[1:-1]) if weights is not None else float(math.prod(z.shape[:-1]))
             s = s * (w / nonzero(xp, xp.sum(self._of_sample(xp, z, t, weights))))
         if classes and self.ignore_index is not None:

@@ -15,9 +15,9 @@ def make(w, x, t, weights, threads):
     x, t = x.reshape(-1, x.shape[-1]), t.reshape(len(t) // BATCHES, -1)
     half = 2.0 if w.loss == "mse" else 1.0                # its squared error has a factor of ½
     kind = MLPRegressor if w.loss == "mse" else MLPClassifier
-    net = kind(w.sizes[1:-1], activation=w.activation, solver="adam" if w.optimizer == "adam" else "sgd", alpha=0.0, batch_size=w.batch,
-               learning_rate_init=half * RATES[w.optimizer], momentum=0.9 if w.optimizer == "momentum" else 0.0, nesterovs_momentum=False,
-               shuffle=False, epsilon=1e-9)               # which here is not corrected for the bias: at first this is ours
+    net = kind(hidden_layer_sizes=w.sizes[1:-1], activation=w.activation, solver="adam" if w.optimizer == "adam" else "sgd", alpha=0.0,
+               batch_size=w.batch, learning_rate_init=half * RATES[w.optimizer], momentum=0.9 if w.optimizer == "momentum" else 0.0,
+               nesterovs_momentum=False, shuffle=False, epsilon=1e-9)   # which is not corrected for the bias: at first this is ours
     options = {} if w.loss == "mse" else {"classes": range(max(2, w.sizes[-1]))}
     first = [None]
 
