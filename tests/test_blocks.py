@@ -128,7 +128,7 @@ NOT_IN_BLOCKS = {"hash_rule_int64", "add_rule", "keep_rule", "scale_rule", "unsc
 
 @elementwise
 def leaky(xp, x, y, a):
-    return a * xp.maximum(x, 0.25) + xp.where(x > y, x, -y), xp.astype(x > y, x.dtype) - xp.abs(y) * (a - 1.0)
+    return a * xp.maximum(x, 0.25) + xp.astype(x > y, x.dtype) * x - y, xp.astype(x > y, x.dtype) - xp.abs(y) * (a - 1.0)
 
 
 @elementwise(inplace=True)
@@ -205,6 +205,136 @@ def test_what_cannot_be_traced_runs_as_it_stands(monkeypatch):
 
     x = np.array([2.0, 1.0], "float32")
     assert asks(xp, x).tolist() == [4.0, 2.0] and sorts(xp, x).tolist() == [1.0, 2.0] and gives_back(xp, x) is x
+
+
+X, Y = (np.random.default_rng(0).standard_normal((2, 40, 16)) - 0.2).astype("float32")
+
+
+def merged(xp, x, y):
+    m = x > 0.0
+    x *= y
+    x -= xp.astype(m, x.dtype)
+
+
+def chosen(xp, x, y):
+    x[...] = xp.where(y > 0.0, x, y)
+
+
+def chosen_from_a_scratch(xp, x, y):
+    t = x * 2.0
+    return xp.where(y > 0.0, t, y)
+
+
+def two_sizes(xp, x, y):
+    return x * y, y * 2.0
+
+
+def grows(xp, x, y):
+    x *= y
+    y *= 0.5
+
+
+ODD = {
+    "merged": (merged, (X, Y)), "chosen": (chosen, (X, Y)), "a scratch": (chosen_from_a_scratch, (X, Y)),
+    "two sizes": (two_sizes, (X, Y[0])), "a row is written": (grows, (X, Y[0])), "column and row": (two_sizes, (X[:, :1], Y[0])),
+    "integers": (lambda xp, x, y: x * 0.5 + y, (np.arange(640).reshape(40, 16), X)), "whole numbers": (lambda xp, x: xp.maximum(x, 2 ** 53 + 1), (
+        np.arange(640) + 2 ** 53,)), "a bool": (lambda xp, x, f: x * (1.0 - f), (X, True)), "a NumPy number": (lambda xp, x, f: x * f, (X, np.float64(0.3))),
+    "infinity": (lambda xp, x: xp.minimum(x + np.inf, 3.0) * 2.0, (X,)), "a NumPy constant": (lambda xp, x: x * np.sqrt(2.0) + 1.0, (X,)),
+    "a remainder": (lambda xp, x: x % 0.5, (X,)), "a shape": (lambda xp, x: x * float(x.shape[0]), (X,)), "half": (
+        lambda xp, x: x * x + x * 2.0 - x * 3.0 + x, (X.astype("float16"),)), "a row of a block": (
+        lambda xp, x, y: (xp.maximum(y, 0.0) + x * x) * x - x * x * x, (np.tile(X, (8, 16))[:300], np.tile(Y[0], 16))),
+    "no numbers": (lambda xp, x, y: x + y, (np.ones((5, 0), "float32"), np.ones((5, 1), "float32"))),
+    "minus zero": (lambda xp, x: xp.maximum(x, 0.0), (np.full(20, -0.0, "float32"),)), "to integers": (
+        lambda xp, x: xp.astype(x, xp.uint32), (np.abs(X),)), "with copy": (lambda xp, x: xp.astype(x > 0.0, x.dtype, copy=True) * 2.0, (X,)),
+}
+
+
+@pytest.mark.parametrize("block", [16, 256])
+@pytest.mark.parametrize("numba", ["0", "1"])
+@pytest.mark.parametrize("name", ODD)
+def test_odd_rules_give_what_their_text_gives(name, numba, block, monkeypatch):
+    if numba == "1" and not elementwise_module.numba_is_installed():
+        pytest.skip("numba is not installed")
+    monkeypatch.setenv("XPNET_NUMBA", numba)
+    for module, limits in ((elementwise_module, ("SMALL", "LARGE")), (blocks, ("LARGE", "MANY"))):
+        for limit in limits:
+            monkeypatch.setattr(module, limit, 0)
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    text, args = ODD[name]
+    rule = Rule(text)
+    for _ in range(2):
+        mine, plain = copies(args), copies(args)
+        expected = text(xp, *plain)
+        assert_same([*results(rule(xp, *mine)), *mine], [*results(expected), *plain], name)
+        for a, b in zip(results(rule(xp, *copies(args))), results(expected)):
+            assert a.tobytes() == b.tobytes()             # the sign of a zero too
+
+
+def test_a_formula_may_change_its_numbers():
+    layer, x = xpnet.LeakyReLU(0.01), np.full((300, 256), -1.0, "float32")
+    assert layer(x)[0][0, 0] == np.float32(-0.01)
+    layer.alpha = 0.5
+    assert layer(x)[0][0, 0] == np.float32(-0.5)
+
+
+def test_a_subclass_of_gelu_has_its_own_formula():
+    class Twice(xpnet.GELU):
+        def f(self, xp, x):
+            return 2.0 * x
+
+        def df(self, xp, dy, x):
+            return 2.0 * dy
+
+    model = Model(Twice())
+    y, backward = model.forward(np.ones((2, 3), "float32"))
+    assert np.all(y == 2.0) and np.all(backward(y, input_grad=True)[0] == 4.0)
+
+
+def test_arrays_that_overlap_are_computed_in_the_texts_order(monkeypatch):
+    for limit in ("LARGE", "MANY"):
+        monkeypatch.setattr(blocks, limit, 0)
+    monkeypatch.setattr(elementwise_module, "SMALL", 0)
+    monkeypatch.setattr(elementwise_module, "LARGE", 0)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
+
+    @elementwise(inplace=True)
+    def rule(xp, p, g):
+        p += 1.0
+        p *= g
+
+    rule(xp, np.ones(20), np.ones(20))                    # arrays apart, of the same shapes, come first
+    x = np.arange(20.0)
+    rule(xp, x, x[:])
+    assert np.array_equal(x, (np.arange(20.0) + 1.0) ** 2)
+
+
+def test_gradients_that_a_layer_swaps_stay_apart():
+    class Swap(xpnet.Layer):
+        def __init__(self):
+            self.a, self.b = Dense(80, 80, bias=False), Dense(80, 80, bias=False)
+
+        def children(self):
+            return {"a": self.a, "b": self.b}
+
+        def forward(self, params, x, ctx):
+            h, one = ctx.forward("a", self.a, params, x)
+            y, two = ctx.forward("b", self.b, params, h)
+
+            def backward(dy, input_grad=True):
+                dh, g = two(dy)
+                dx, h = one(dh, input_grad)
+                return dx, {"a": g, "b": h}
+
+            return y, backward
+
+    x, found = np.random.default_rng(0).standard_normal((9, 80)).astype("float32"), []
+    for in_place in (True, False):
+        model = Model(Swap())
+        if not in_place:
+            model._places = {}
+        y, backward = model.forward(x)
+        found.append(backward(y).copy())
+    np.testing.assert_array_equal(*found)
 
 
 def test_an_array_given_twice_is_not_cut(monkeypatch):

@@ -84,17 +84,20 @@ class Layout:
         for path, slot in self.by_path.items():
             moves.append((tuple(path.split(".")), parts[slot], slot in seen))
             seen.add(slot)
-        checked = False
+        checked, own = False, set(map(id, parts.values()))
 
         def write(grads: dict[str, Any]) -> None:
             nonlocal checked
             if not checked:                               # the first time: an assignment would broadcast a wrong shape
                 self._check(grads)
                 checked = True
-            for keys, target, add in moves:
+            given = []
+            for keys, target, _ in moves:
                 g: Any = grads
                 for k in keys:
                     g = g[k]
+                given.append(g.copy() if id(g) in own and g is not target else g)   # written where another's belongs
+            for (_, target, add), g in zip(moves, given):
                 if add:
                     target += g
                 elif g is not target:

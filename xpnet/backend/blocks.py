@@ -10,7 +10,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -49,40 +49,51 @@ def shared_out(run: Callable[..., None], total: int, step: int, size: int, *args
         run(0, total, *args)
         return
     each = math.ceil(steps / parts) * step
-    waiting = [_pool().submit(contextvars.copy_context().run, run, i * each, min((i + 1) * each, total), *args)   # with NumPy's errstate
-               for i in range(1, parts) if i * each < total]
-    run(0, min(each, total), *args)
+    waiting = []
+    try:
+        for start in range(each, total, each):
+            stop = min(start + each, total)
+            try:                                          # in a context with NumPy's errstate
+                waiting.append(_pool().submit(contextvars.copy_context().run, run, start, stop, *args))
+            except RuntimeError:                          # the interpreter is ending
+                run(start, stop, *args)
+        run(0, each, *args)
+    finally:
+        wait(waiting)
     for w in waiting:
         w.result()
 
 
 def fastest(plain: Callable[..., Any], text: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
     """The fastest way to run a rule on arguments such as these, which may be its text as it stands."""
+    arrays = [a for a in args if isinstance(a, np.ndarray)]
+    if any(type(a) not in (float, int) for a in args if not isinstance(a, np.ndarray)):
+        return plain                                      # NumPy's numbers have a dtype of their own
     try:
         trace = Trace(text, tuple(a.dtype if isinstance(a, np.ndarray) else type(a) for a in args))
-    except NotTraceable:
+    except Exception:                                     # a wrong rule fails in the plain text too, and that error is the caller's
         return plain
-    arrays = [a for a in args if isinstance(a, np.ndarray)]
-    if trace.changed and len(set(map(id, arrays))) < len(arrays):
-        return plain                                      # an array twice, and one of the two written
     try:
         run = in_blocks(trace, args) if pays(trace) and max(a.size for a in arrays) >= LARGE else plain
     except NotTraceable:
         run = plain
-    return Growing(run, trace, args)
+    return Growing(run, plain, trace, args)
 
 
 class Growing:
     """A rule that becomes a compiled loop when it has done so much work that this pays (loops.py)."""
 
-    def __init__(self, run: Callable[..., Any], trace: Trace, args: tuple[Any, ...]):
+    def __init__(self, run: Callable[..., Any], plain: Callable[..., Any], trace: Trace, args: tuple[Any, ...]):
         from .loops import is_exact
 
-        self.run, self.trace = run, trace
+        self.run, self.plain, self.trace = run, plain, trace
         self.left = worth() if is_exact(trace) else math.inf
         self.work = sum(n.name != "argument" for n in trace.nodes) * max(a.size for a in args if isinstance(a, np.ndarray))
 
     def __call__(self, *args: Any) -> Any:
+        for i in self.trace.changed:                      # what is written may be read elsewhere: in the order of the text only
+            if any(j != i and isinstance(a, np.ndarray) and np.may_share_memory(args[i], a) for j, a in enumerate(args)):
+                return self.plain(*args)
         self.left -= self.work
         if self.left < 0.0:
             from .loops import as_loop
@@ -174,6 +185,8 @@ def _written(trace: Trace, plan: Plan, args: tuple[Any, ...], step: int) -> Call
     shapes = _shapes(trace, plan, args, step)
     full = (step, *plan.shape[1:])
     targets = {n.index: f"r{k}" for k, n in enumerate(trace.results)} | {n.index: f"b{i}" for i, n in trace.changed.items()}
+    if any(n.name == "where" for n in trace.nodes):       # two passes, of which the first would be over an input
+        raise NotTraceable("where")
     if any(shapes[index] != full for index in targets):
         raise NotTraceable("a result that is smaller than the arguments")
     last = {a.index: n.index for n in trace.nodes for a in n.inputs if isinstance(a, Node)}
@@ -192,10 +205,6 @@ def _written(trace: Trace, plan: Plan, args: tuple[Any, ...], step: int) -> Call
     body: list[str] = []
     constants: list[str] = []                             # those as long as a block
     scope: dict[str, Any] = {"empty": np.empty, "copyto": np.copyto}
-    # A comparison that is used as numbers once writes numbers.
-    merged = {n.inputs[0].index: n for n in trace.nodes if n.name == "astype" and n.inputs[0].name in _COMPARE
-              and last[n.inputs[0].index] == n.index and sum(n.inputs[0] is a for m in trace.nodes for a in m.inputs) == 1}
-
     def take(n: Node) -> str:
         if n.index in targets:
             to = targets[n.index]
@@ -221,14 +230,13 @@ def _written(trace: Trace, plan: Plan, args: tuple[Any, ...], step: int) -> Call
     def written(a: Any, of: Node) -> str:
         if isinstance(a, Node):
             return names[a.index]
-        if of.name in ("maximum", "minimum") and shapes[of.index]:   # three times as fast with an array as with a number
-            row = shapes[of.index][-1]
-            scope[f"c{len(scope)}"] = _constant(float(a), of.dtype, row)
-            name = f"c{len(scope) - 1}"
-            if len(shapes[of.index]) == 1 and row == step:
+        name = f"c{len(scope)}"
+        scope[name] = a
+        if of.name in ("maximum", "minimum") and shapes[of.index] and of.dtype.kind == "f":   # three times as fast with an array
+            scope[name] = _constant(repr(float(a)), of.dtype, shapes[of.index][-1])
+            if len(full) == 1:
                 constants.append(name)
-            return name
-        return repr(a)
+        return name
 
     for n in trace.nodes:
         if n.name == "argument":
@@ -238,25 +246,13 @@ def _written(trace: Trace, plan: Plan, args: tuple[Any, ...], step: int) -> Call
             names[n.index] = f"s{n.index}"
             continue
         given = [written(a, n) for a in n.inputs]
-        if n.index in merged:                             # the comparison writes numbers at once, for the astype after it
-            names[n.index] = ""
-            continue
-        source = n
-        if n.name == "astype" and n.inputs[0].index in merged:
-            source = n.inputs[0]
-            given = [written(a, source) for a in source.inputs]
-        if source.name in ("where", "astype"):            # written in two passes, or from another dtype: not over its own inputs
-            names[n.index] = to = take(n)
-            release(source, n.index)
-            if source.name == "where":
-                body.append(f"copyto({to}, {given[2]}); copyto({to}, {given[1]}, where={given[0]})")
-            else:
-                body.append(f"copyto({to}, {given[0]}, casting='unsafe')")
-            continue
-        release(source, n.index)
+        release(n, n.index)
         names[n.index] = to = take(n)
-        scope[f"f_{source.name}"] = ufunc(source.name)
-        body.append(f"f_{source.name}({', '.join(given)}, out={to})")
+        if n.name == "astype":
+            body.append(f"copyto({to}, {given[0]}, casting='unsafe')")
+            continue
+        scope[f"f_{n.name}"] = ufunc(n.name)
+        body.append(f"f_{n.name}({', '.join(given)}, out={to})")
     body += [f"copyto(b{i}, {names[n.index]})" for i, n in late.items()]
 
     parameters = [f"a{i}" for i in range(len(args))] + [f"w{k}" for k in range(len(trace.results))]
@@ -289,8 +285,9 @@ def numbers_once(trace: Trace) -> list[str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _constant(value: float, dtype: Any, size: int) -> Any:
-    made = np.full(size, value, dtype)
+def _constant(value: str, dtype: Any, size: int) -> Any:
+    """value: written out, since 0.0 is -0.0 to a cache."""
+    made = np.full(size, float(value), dtype)
     made.flags.writeable = False
     return made
 
@@ -312,5 +309,4 @@ def _shapes(trace: Trace, plan: Plan, args: tuple[Any, ...], step: int) -> dict[
     return shapes
 
 
-_COMPARE = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
 assert set(_SIGNS) == set(NUMBERS)

@@ -80,7 +80,15 @@ class Rule:
 
 
 class HasRules:
-    """An object that makes rules of its own formulas, on first use. Copies and pickles leave them out, and make theirs."""
+    """An object that makes rules of its own formulas, on first use. Copies and pickles leave them out, and make theirs; and so does an
+    object whose attributes change, since a rule may have been traced with their values.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if not name.startswith("_") and not isinstance(value, Rule):
+            for made in [n for n, v in self.__dict__.items() if isinstance(v, Rule)]:
+                del self.__dict__[made]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if not isinstance(value, Rule)}
@@ -93,7 +101,7 @@ def on_numpy(xp: Any, text: Callable[..., Any]) -> Callable[..., Any]:
     xp = direct(xp)
 
     def run(*args: Any) -> Any:
-        if args[0].size < least:
+        if getattr(args[0], "size", 0) < least:
             return text(xp, *args)
         key = tuple([(a.shape, a.strides, a.dtype) if isinstance(a, np.ndarray) else type(a) for a in args])
         best = made.get(key)
@@ -121,8 +129,8 @@ class Direct:
         return found
 
     @staticmethod
-    def astype(x: Any, dtype: Any) -> Any:
-        return x.astype(dtype)
+    def astype(x: Any, dtype: Any, *, copy: bool = True) -> Any:
+        return x.astype(dtype, copy=copy)
 
 
 @functools.cache

@@ -18,13 +18,16 @@ _BINARY = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "equal":
            "greater": ">", "greater_equal": ">=", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "bitwise_left_shift": "<<",
            "bitwise_right_shift": ">>"}
 _WRITTEN = {"negative": "-{0}", "sqrt": "sqrt({0})", "abs": "abs({0})", "square": "{0} * {0}", "astype": "{0}",
-            "maximum": "{0} if {0} >= {1} or {0} != {0} else {1}", "minimum": "{0} if {0} <= {1} or {0} != {0} else {1}",
+            "maximum": "{0} if {0} > {1} or {0} != {0} else {1}", "minimum": "{0} if {0} < {1} or {0} != {0} else {1}",
             "where": "{1} if {0} else {2}", "sign": "{0} if {0} != {0} else ({0} > 0) * 1 - ({0} < 0) * 1",
             **{name: f"{{0}} {sign} {{1}}" for name, sign in _BINARY.items()}}
 
 
 def is_exact(trace: Trace) -> bool:
-    return all(n.name == "argument" or n.is_number or n.name in _WRITTEN for n in trace.nodes)
+    """Of such operations only, and in one dtype, beside the truth of comparisons: then numbers are of that dtype too."""
+    arrays = [n for n in trace.nodes if not n.is_number]
+    return all(n.name == "argument" or n.name in _WRITTEN for n in arrays) and \
+        {n.dtype for n in arrays} - {np.dtype("bool")} in ({np.dtype(d)} for d in ("float32", "float64", "uint32"))
 
 
 def as_loop(trace: Trace, args: tuple[Any, ...]) -> Callable[..., Any]:
@@ -37,6 +40,7 @@ def as_loop(trace: Trace, args: tuple[Any, ...]) -> Callable[..., Any]:
     columns = 0 if plan.order is not None else plan.full[-1]
     if columns:
         rows = math.prod(plan.full[:-1])
+    _check_full(trace, kinds)
     loop, numbers = _compiled(trace, kinds)
     size, dtypes, cut = math.prod(plan.full), [n.dtype for n in trace.results], [k in ("full", "column") for k in kinds]
 
@@ -59,9 +63,21 @@ def as_loop(trace: Trace, args: tuple[Any, ...]) -> Callable[..., Any]:
     return call
 
 
+def _check_full(trace: Trace, kinds: list[str]) -> None:
+    """What is written is as large as the whole."""
+    of: dict[int, set[str]] = {}
+    for n in trace.nodes:
+        of[n.index] = {kinds[n.index]} if n.name == "argument" else {k for a in n.inputs if isinstance(a, Node) for k in of[a.index]}
+    written = [of[n.index] for n in [*trace.results, *trace.changed.values()]] + [of[i] for i in trace.changed]
+    if "full" not in kinds or not all("full" in k for k in written):
+        raise NotTraceable("a result that is smaller than the arguments")
+
+
 def _kind(a: Any, plan: Plan) -> str:
     if not isinstance(a, np.ndarray):
         return "number"
+    if not a.ndim or not a.size:
+        raise NotTraceable("no axes, or no numbers")
     if a.shape == plan.full:
         return "full"
     if plan.order is None and a.size == plan.full[-1] == a.shape[-1]:

@@ -102,7 +102,7 @@ class Trace:
 
     def call(self, name: str, *args: Any) -> Symbol:
         inputs = tuple(a.node if isinstance(a, Symbol) else a for a in args)
-        if not all(isinstance(a, (Node, bool, int, float)) for a in inputs):
+        if not all(isinstance(a, Node) or type(a) in (bool, int, float) for a in inputs):
             raise NotTraceable("a rule takes symbols and Python numbers")
         samples = [a.sample() if isinstance(a, Node) else a for a in inputs]
         if all(not isinstance(a, Node) or a.is_number for a in inputs):
@@ -145,7 +145,7 @@ class Symbols:
             raise NotTraceable("erf in operators is for float32")
         return erf_single(self, x)
 
-    def astype(self, x: Symbol, dtype: Any) -> Symbol:
+    def astype(self, x: Symbol, dtype: Any, *, copy: bool = True) -> Symbol:
         return Symbol(self._trace, self._trace.add("astype", (x.node,), np.dtype(dtype)))
 
 

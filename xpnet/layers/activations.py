@@ -41,6 +41,10 @@ class Activation(HasRules, Layer):
         """f(x) and f'(x)."""
         raise NotImplementedError
 
+    def __init_subclass__(cls) -> None:
+        if {"f", "df"} & set(vars(cls)) and "with_slope" not in vars(cls):   # another formula than its parent's
+            cls.shares = False
+
     @functools.cached_property
     def rule(self) -> Rule:
         """f as one rule."""
