@@ -9,22 +9,14 @@ import sys
 
 PRODUCTS = ("matmul", "tensordot", "vecdot")
 MEASURE = """
-import json, time
-import numpy as np
-def best(f, work):
-    f()
-    times = []
-    for _ in range(15):
-        start = time.perf_counter(); f(); times.append(time.perf_counter() - start)
-    return work / min(times)
-a, b = (np.ones((1024, 1024), np.float32) for _ in range(2))
-x, y = np.ones(1 << 24, np.float32), np.ones(1 << 24, np.float32)
-print(json.dumps({"gemm": best(lambda: a @ b, 2 * 1024 ** 3), "bytes": best(lambda: np.add(x, 1.0, out=y), 2 * x.nbytes)}))
+import json
+from xpnet.profiling import bandwidth, gemm_rate
+print(json.dumps({"gemm": gemm_rate(), "bytes": bandwidth()}))
 """
 
 
 def rates(threads):
-    """FLOP/s of a product of 1024 x 1024 matrices, and bytes/s of a pass over memory, in a process with so many threads."""
+    """FLOP/s of a large product and bytes/s of a large copy, as `profile` measures them, in a process with so many threads."""
     environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
     environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     return json.loads(subprocess.run([sys.executable, "-c", MEASURE], env=environment, capture_output=True, text=True, check=True).stdout)

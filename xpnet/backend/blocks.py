@@ -173,9 +173,7 @@ def in_blocks(trace: Trace, args: tuple[Any, ...]) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         made = [plan.result(dtype) for dtype in dtypes]
         shared_out(run, rows, step, size, *(map(plan.seen, args) if view else args), *(m[1] for m in made))
-        if not made:
-            return None
-        return made[0][0] if trace.single else tuple(m[0] for m in made)
+        return trace.returned([m[0] for m in made])
 
     return call
 
@@ -205,6 +203,7 @@ def _written(trace: Trace, plan: Plan, args: tuple[Any, ...], step: int) -> Call
     body: list[str] = []
     constants: list[str] = []                             # those as long as a block
     scope: dict[str, Any] = {"empty": np.empty, "copyto": np.copyto}
+
     def take(n: Node) -> str:
         if n.index in targets:
             to = targets[n.index]
@@ -222,9 +221,9 @@ def _written(trace: Trace, plan: Plan, args: tuple[Any, ...], step: int) -> Call
         held[n.index] = to
         return to
 
-    def release(n: Node, at: int) -> None:
+    def release(n: Node) -> None:
         for a in {a.index for a in n.inputs if isinstance(a, Node)}:
-            if last[a] <= at and a in held:
+            if last[a] <= n.index and a in held:
                 free.insert(0, held.pop(a))               # the last that was used is still in the cache
 
     def written(a: Any, of: Node) -> str:
@@ -246,7 +245,7 @@ def _written(trace: Trace, plan: Plan, args: tuple[Any, ...], step: int) -> Call
             names[n.index] = f"s{n.index}"
             continue
         given = [written(a, n) for a in n.inputs]
-        release(n, n.index)
+        release(n)
         names[n.index] = to = take(n)
         if n.name == "astype":
             body.append(f"copyto({to}, {given[0]}, casting='unsafe')")

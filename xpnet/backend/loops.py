@@ -56,9 +56,7 @@ def as_loop(trace: Trace, args: tuple[Any, ...]) -> Callable[..., Any]:
         made = [plan.result(dtype) for dtype in dtypes]
         flat = [m[1].reshape(-1, columns) if columns else m[1] for m in made]
         shared_out(part, rows, max(1, BLOCK // max(1, columns)), size, [seen(a, k) for a, k in zip(args, kinds)], numbers(*args), flat)
-        if not made:
-            return None
-        return made[0][0] if trace.single else tuple(m[0] for m in made)
+        return trace.returned([m[0] for m in made])
 
     return call
 

@@ -12,7 +12,7 @@ import numpy as np
 from .special import erf_single
 
 UFUNCS = {"abs": "absolute", "pow": "power", "bitwise_left_shift": "left_shift", "bitwise_right_shift": "right_shift",
-          "bitwise_invert": "invert", "remainder": "remainder"}
+          "bitwise_invert": "invert"}
 NUMBERS: dict[str, Callable[..., Any]] = {
     "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv, "negative": operator.neg}
 MOST = 200                                                # operations: a formula has no loop
@@ -92,6 +92,10 @@ class Trace:
         last = [*self.results, *self.changed.values()]
         if len(set(map(id, last))) < len(last) or any(n.name == "argument" for n in last):
             raise NotTraceable("a result is an argument or another result")
+
+    def returned(self, made: list[Any]) -> Any:
+        """The arrays of the results as the rule returns them: none, one, or a tuple."""
+        return None if not made else made[0] if self.single else tuple(made)
 
     def add(self, name: str, inputs: tuple[Any, ...], dtype: Any) -> Node:
         node = Node(name, inputs, dtype, len(self.nodes))

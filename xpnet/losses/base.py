@@ -114,10 +114,7 @@ class Loss:
 
     def scale(self, xp: Any, n: int, k: int, weights: Array | None) -> Any:
         """The factor of each sample's loss: a number, or with sample weights an array (n,)."""
-        if weights is None and self.reduction == "mean":
-            return 1.0 / (n * k)
-        factor = 0.5 if self.reduction.startswith("half_") else 1.0
-        kind = self.reduction.removeprefix("half_")
+        factor, kind = _parsed(self.reduction)
         outputs = k if kind == "mean" else 1
         if weights is None:
             return factor / (1 if kind == "sum" else n * outputs)
@@ -181,6 +178,12 @@ def one_each(loss: Loss, y: Array, t: Array) -> None:
 def first(y: Any) -> Array:
     """The prediction, or the first of several."""
     return y[0] if isinstance(y, tuple) else y
+
+
+@functools.cache
+def _parsed(reduction: str) -> tuple[float, str]:
+    """½ or 1, and "mean", "batch_mean" or "sum"."""
+    return (0.5 if reduction.startswith("half_") else 1.0), reduction.removeprefix("half_")
 
 
 def _kind(y: Any) -> Any:
